@@ -1,0 +1,1 @@
+"""Composition root: flags, wiring, the daemon's life, control socket, records on disk."""

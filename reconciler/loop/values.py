@@ -1,0 +1,206 @@
+"""The frozen values the loop decides on: desired, recorded, observed; and what it decides: a plan.
+
+Three sets, never two. *Desired* is what the sources say now. *Recorded* is what was last applied
+(written before it is launched, removed after it is certainly gone), so that pruning knows its own.
+*Observed* is what the containerizers report; a name that could not be observed is `unknown`, which
+is never `absent`. Pure data: no I/O, no clock; times are seconds since the epoch passed in as `now`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.runtime.containerizer import ContainerStatus, Termination
+from reconciler.spec.model import ContainerSpec
+from reconciler.states import ChangeClass, ContainerState, Reason, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a spec was written. source: the directory (absolute, as given) or URL; file: path; line: 1-based."""
+
+    source: str
+    file: str
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredContainer:
+    """A valid container that a source asks for now. Nested ones appear under their dotted names."""
+
+    spec: ContainerSpec
+    digest: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A name that a source mentions but that must not be run as written: Invalid, Blocked, Conflict.
+    The last good version, where one runs, goes on; `message` has file:line:column, cause, next step."""
+
+    name: str
+    status: Status
+    reason: Reason
+    message: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the source says now. `complete` is False when the listing could not be had or is still
+    unsettled: then nothing may be pruned (adds are still allowed). `held_names`: names which an
+    unreadable, busy or nameless-invalid file may define, hence never pruned; `ignored`: paths with why."""
+
+    source: str
+    containers: Mapping[str, DesiredContainer] = field(default_factory=dict)
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    complete: bool = True
+    unknown_reason: str = ""
+    held_names: frozenset[str] = frozenset()
+    ignored: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The history of one name that restart decisions need; persisted in its record.
+
+    starts:    starts of this generation (restarts = starts - 1, floored at 0)
+    failures:  failures in a row, reset by a spec change or by running for backoff.resetAfter
+    next_try:  not before this time; None: at once
+    exit:      how the last run ended; None while the first one lasts
+    finished:  this generation is over: no further run by restart policy (one-shot done, or failed for good)
+    """
+
+    starts: int = 0
+    failures: int = 0
+    started_at: float | None = None
+    next_try: float | None = None
+    exit: Termination | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was last applied for a name. `schema` is the normaliser's version that made `spec`."""
+
+    name: str
+    schema: int
+    spec: ContainerSpec
+    digest: str
+    generation: int
+    origin: Origin
+    life: Life = Life()
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """`unreadable`: name → why its record cannot be read; such a name is quarantined."""
+
+    records: Mapping[str, Record] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the containerizers report. A name in neither map is certainly absent.
+    `unknown`: name → why it could not be observed; nothing destructive is done to it."""
+
+    containers: Mapping[str, ContainerStatus] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing for the worker of `name` to do.
+
+    op:     create │ restart │ update │ record │ destroy │ adopt
+            (update changes resources in place; record only re-writes what we know, no kernel call)
+    cause:  for people: which field changed from what to what, or what was observed
+    after:  names whose own actions must be over first (a parent before its nested; nested destroys before their parent's)
+    """
+
+    op: str
+    name: str
+    cause: str
+    change: ChangeClass
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something that would be done but is held: mass deletion, unknown source, unknown state."""
+
+    name: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Empty `actions` means converged. `wake_at`: when to look again although nothing happens (backoff)."""
+
+    actions: tuple[Action, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    wake_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What `ps` says of a name; its JSON form is DESIGN section 4 (see `as_json`)."""
+
+    name: str
+    parent: str | None
+    type: str
+    status: Status
+    state: ContainerState | None
+    ready: bool
+    pid: int | None
+    restarts: int
+    generation: int
+    digest: str
+    source: str
+    message: str
+    reason: Reason | None
+    started_at: float | None
+    exit: Termination | None
+    next_try: float | None
+    namespaces: Mapping[str, int]
+    cgroups: Mapping[str, str]
+    sandbox: str
+
+
+class Journal(Protocol):
+    """Where records and rows are kept. Every write is atomic (temporary file, rename); `flush`
+    makes the records of this pass durable (fsync) in one batch."""
+
+    def load(self) -> Recorded: ...
+
+    def save(self, record: Record) -> None: ...
+
+    def remove(self, name: str) -> None:
+        """Forget the record and delete logs and sandbox of the name."""
+        ...
+
+    def sandbox(self, name: str) -> Path: ...
+
+    def logs(self, name: str) -> Path: ...
+
+    def flush(self) -> None: ...
+
+    def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
+        """Make the rows readable for `ps` with or without an agent; drops rows of names not given.
+        notes: source-wide remarks (path → why ignored, "source" → why it is unknown)."""
+        ...
+
+
+class Source(Protocol):
+    """A place that specs come from. `read` is called off the event loop and returns what it says now."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def read(self, recorded: Recorded) -> Desired: ...

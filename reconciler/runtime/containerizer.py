@@ -1,0 +1,143 @@
+"""The Containerizer contract and its value types.
+
+A containerizer owns the containers it launched: it brings them up, says what became of them and
+takes them away. It decides nothing about whether a container should run; the loop does.
+
+    launch ──▶ LAUNCHED │ ALREADY_LAUNCHED │ NOT_SUPPORTED      (or raises ReconcilerError)
+                  │
+                  ▼  status(name)
+    PROVISIONING ▸ PREPARING ▸ ISOLATING ▸ FETCHING ▸ RUNNING ──payload ends──▶ termination set,
+                  │                                      │                      state None
+                  └──────────── destroy(name) ───────────┴──▶ DESTROYING ──▶ forgotten
+
+After Mesos's `containerizer.hpp`, with two differences: `destroy` can be repeated at every stage
+until it succeeds, and a termination stays readable until `destroy` forgets the container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.spec.model import ContainerSpec, ResourceAmounts
+from reconciler.states import ContainerState, Reason
+
+
+class LaunchResult(Enum):
+    LAUNCHED = "launched"
+    ALREADY_LAUNCHED = "already launched"
+    NOT_SUPPORTED = "not supported"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """What to launch. `spec.name` is the container's identity (dotted when nested).
+
+    sandbox:  the working directory on the host; a nested one lies inside its parent's
+    logs:     directory of `stdout` and `stderr`, out of the container's reach
+    digest:   of the spec, kept with the container so that an observer knows what runs
+    """
+
+    spec: ContainerSpec
+    digest: str
+    sandbox: Path
+    logs: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """How a run ended. `code` for an exit, `signal` for a death by signal, both None when the
+    status could not be had (reason ExitStatusLost). `at`: seconds since the epoch."""
+
+    code: int | None
+    signal: int | None
+    reason: Reason
+    at: float
+    message: str = ""
+    oom_killed: bool = False
+
+    @property
+    def success(self) -> bool:
+        return self.code == 0 and self.signal is None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStatus:
+    """One container as its containerizer knows it.
+
+    state:       None once the payload has ended
+    pid:         host pid of the container's first process (init or payload), None when none
+    namespaces:  kernel name as in DESIGN's table (pid, network, uts, ipc, mount, cgroup, user) → inode
+    cgroups:     hierarchy ("unified", "memory", ...) → directory
+    message:     what it is doing or stuck at, one sentence, may be empty
+    """
+
+    name: str
+    containerizer: str
+    state: ContainerState | None
+    digest: str
+    pid: int | None = None
+    started_at: float | None = None
+    termination: Termination | None = None
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+    cgroups: Mapping[str, str] = field(default_factory=dict)
+    message: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.state is ContainerState.RUNNING
+
+
+class Containerizer(Protocol):
+    """Every method may be called at any time and for any name; none blocks the event loop."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def recover(self) -> None:
+        """Rebuild what is known from checkpoints and the kernel; destroy orphans of our own.
+        One unreadable container never fails the others."""
+        ...
+
+    async def launch(self, config: ContainerConfig) -> LaunchResult:
+        """Returns when the payload has been exec'ed. Raises LaunchFailed (the run is then kept as
+        a termination), Unsupported, Terminal or Retryable; a partial launch has been undone or is
+        left for `destroy`, which the caller calls before any retry."""
+        ...
+
+    async def update(self, name: str, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        """Change resources in place. Raises Retryable with both figures when the kernel refuses."""
+        ...
+
+    async def status(self, name: str) -> ContainerStatus | None:
+        """None: certainly no such container. Raises Retryable when that cannot be told."""
+        ...
+
+    async def wait(self, name: str) -> Termination | None:
+        """Until the run has ended; None for an unknown name."""
+        ...
+
+    async def kill(self, name: str, signal: int) -> bool:
+        """Signal the payload; False when there is none."""
+        ...
+
+    async def destroy(self, name: str, *, grace: float | None = None) -> Termination | None:
+        """End it and everything nested in it, and leave nothing: kill signal, grace (seconds;
+        None: as its spec says), SIGKILL, clean-up, forget. Idempotent, repeatable after any
+        failure (Retryable names the stage that is stuck)."""
+        ...
+
+    def containers(self) -> Sequence[str]:
+        """Every name it knows, nested included, ended ones included."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and tasks; containers stay."""
+        ...

@@ -1,0 +1,1 @@
+"""The docker containerizer: the same spec converged on a Docker Engine."""

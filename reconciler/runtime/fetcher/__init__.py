@@ -1,0 +1,1 @@
+"""Fetches uris into the sandbox."""

@@ -1,0 +1,1 @@
+"""Isolators: each keeps one resource or view of a container apart from the others."""

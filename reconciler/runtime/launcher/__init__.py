@@ -1,0 +1,1 @@
+"""Launchers fork and destroy containers; the keeper process does the forking."""

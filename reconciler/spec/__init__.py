@@ -1,0 +1,1 @@
+"""What the user wrote: models, loader, normaliser, sources."""
