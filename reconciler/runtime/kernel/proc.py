@@ -1,0 +1,112 @@
+"""Reading /proc: who a process is, beyond its pid, which the kernel uses again (proc(5)).
+
+A process is named by (boot id, pid, start time): the start time is in clock ticks since boot, field 22
+of /proc/PID/stat, counted after the last ")" because a command name may hold anything.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from reconciler.runtime.kernel.syscalls import NAMESPACES
+
+_PF_EXITING = 0x4
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """state: one letter (R S D Z X T …); start: clock ticks since boot; exiting: on its way out."""
+
+    pid: int
+    state: str
+    ppid: int
+    start: int
+    exiting: bool
+
+    @property
+    def dead(self) -> bool:
+        return self.state in "ZX"
+
+
+def parse_stat(text: str) -> ProcessStat:
+    pid, _, rest = text.partition(" ")
+    fields = rest[rest.rindex(")") + 2 :].split()
+    return ProcessStat(
+        pid=int(pid),
+        state=fields[0],
+        ppid=int(fields[1]),
+        start=int(fields[19]),
+        exiting=bool(int(fields[6]) & _PF_EXITING),
+    )
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return parse_stat(file.read())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def is_running(pid: int, start: int) -> bool:
+    """Whether that very process (not another one with its pid) exists and is no zombie."""
+    stat = read_stat(pid)
+    return stat is not None and stat.start == start and not stat.dead
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def namespaces(pid: int | str) -> dict[str, int]:
+    """Our namespace name → inode, of those that may be read; empty when the process is gone or not ours."""
+    found = {}
+    for name, (_, link) in NAMESPACES.items():
+        try:
+            found[name] = os.stat(f"/proc/{pid}/ns/{link}").st_ino
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below `pid` at this moment, parents before children."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (stat := read_stat(int(entry))) is not None:
+            children.setdefault(stat.ppid, []).append(stat.pid)
+    found: list[int] = []
+    queue = [pid]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found.extend(below)
+        queue.extend(below)
+    return found
+
+
+def own_children() -> list[int]:
+    """The direct children of a single-threaded caller."""
+    pid = os.getpid()
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd as seen in the caller's pid namespace; -1 when it was reaped, 0 when not visible."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    raise OSError(f"/proc/self/fdinfo/{pidfd}: not a pidfd")
+
+
+def argument_area() -> tuple[int, int]:
+    """(address, size) of the caller's own argv strings, fields 48 and 49 of its stat."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    fields = text[text.rindex(")") + 2 :].split()
+    start, end = int(fields[45]), int(fields[46])
+    return start, end - start

@@ -1,0 +1,198 @@
+"""What runs in a new process between clone and exec, and the init that stays as pid 1.
+
+    keeper ──clone3──▶ child: close what is not its own ▸ wait for "go" (end of file: exit)
+                              ▸ steps of the launch plan ▸ fork payload ▸ exec
+                       init:  forwards signals, reaps, writes the payload's raw wait status, ends the rest
+
+Failure before the exec travels back over a close-on-exec pipe as one JSON record
+{stage, errno, what, path}; end of file without a record means the exec happened. Standard library only.
+The init writes the status to a descriptor opened before the launch, so it needs no path, no agent and
+no keeper to do so (Mesos's launch helper does the same).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from reconciler.runtime.kernel import proc, syscalls
+from reconciler.runtime.launcher.steps import Descriptors, perform
+
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+
+# Sent to an init, this ends the container at once: everything below it is killed. Not forwarded.
+# It stands in for SIGKILL where no cgroup can reach what the payload started.
+END_NOW = signal.SIGRTMAX
+
+_ALL_SIGNALS = signal.valid_signals()
+_UMASK = 0o022
+
+
+def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> NoReturn:
+    """The body of the child; never returns. fds: go, error, stdin, stdout, stderr, and what the steps name."""
+    stage = "start"
+    path: str | None = None
+    code = NOT_EXECUTABLE
+    try:
+        _settle(plan, fds, title)
+        if not os.read(fds["go"], 1):
+            os._exit(NOT_EXECUTABLE)  # nobody is left who could say "go"
+        os.close(fds.pop("go"))
+        for step in plan["steps"]:
+            stage, path = step["op"], step.get("target")
+            perform(step, fds)
+        stage, path = "exec", None
+        if not plan["init"]:
+            _exec(plan)
+        _become_init(plan, fds)
+    except FileNotFoundError as error:
+        code = NOT_FOUND if stage == "exec" else NOT_EXECUTABLE
+        _report(fds["error"], stage, error, path)
+    except OSError as error:
+        _report(fds["error"], stage, error, path)
+    except BaseException as error:  # noqa: BLE001 - the last frame of a forked process: reported, then gone
+        _report(fds["error"], stage, OSError(0, f"{type(error).__name__}: {error}"), path)
+    os._exit(code)
+
+
+def _settle(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> None:
+    """Let go of everything that was the keeper's."""
+    signal.set_wakeup_fd(-1)
+    syscalls.close_all_but(set(fds.values()))
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.dup2(fds[name], number, inheritable=True)
+    for name in ("stdin", "stdout", "stderr"):
+        if fds[name] > 2:
+            os.close(fds[name])
+        del fds[name]
+    if plan.get("undumpable"):
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    os.setsid()
+    os.umask(_UMASK)
+    syscalls.set_title(*title, f"init {plan['name']}")
+    syscalls.set_process_name("init")
+
+
+def _report(fd: int, stage: str, error: OSError, path: str | None) -> None:
+    record = {
+        "stage": stage,
+        "errno": error.errno or 0,
+        "what": error.strerror or str(error),
+        "path": error.filename or path,
+    }
+    with contextlib.suppress(OSError):
+        os.write(fd, json.dumps(record).encode())
+
+
+def _exec(plan: Mapping[str, Any]) -> NoReturn:
+    """Default dispositions, empty mask, descriptors 0 to 2 only, then the payload."""
+    for number in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
+        # SIGPIPE and SIGXFSZ are ignored by Python, and ignoring survives an exec (signal(7))
+        with contextlib.suppress(OSError):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    syscalls.close_on_exec_from(3)
+    argv: list[str] = plan["argv"]
+    env: dict[str, str] = plan["env"]
+    if "/" in argv[0]:
+        _execve(argv[0], argv, env)
+    denied: OSError | None = None
+    for directory in env.get("PATH", os.defpath).split(":"):
+        try:
+            _execve(os.path.join(directory or ".", argv[0]), argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            denied = error
+    raise denied or FileNotFoundError(2, f"no such command in PATH={env.get('PATH', os.defpath)}", argv[0])
+
+
+def _execve(path: str, argv: list[str], env: dict[str, str]) -> NoReturn:
+    try:
+        os.execve(path, argv, env)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    payload = 0
+    if plan["argv"]:
+        payload, pidfd = syscalls.clone3(0, exit_signal=signal.SIGCHLD)
+        if payload == 0:
+            _start_payload(plan, fds)
+        os.close(pidfd)
+    for name in ("error", *(name for name in fds if name not in ("error", "exit"))):
+        os.close(fds[name])
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):  # a reader of the container's output sees its end when the payload closes it
+        os.dup2(null, number)
+    os.close(null)
+    _supervise(payload, fds["exit"])
+
+
+def _start_payload(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
+    try:
+        os.setsid()
+        _exec(plan)
+    except FileNotFoundError as error:
+        _report(fds["error"], "exec", error, None)
+        os._exit(NOT_FOUND)
+    except OSError as error:
+        _report(fds["error"], "exec", error, None)
+    os._exit(NOT_EXECUTABLE)
+
+
+def _supervise(payload: int, exit_fd: int) -> NoReturn:
+    """Until the payload has ended. `payload` 0: a holder, which ends when it is told to."""
+    while True:
+        info = signal.sigwaitinfo(_ALL_SIGNALS)
+        if info.si_signo == signal.SIGCHLD:
+            if (status := _reap(payload)) is not None:
+                os.write(exit_fd, b"%d\n" % status)
+                break
+        elif info.si_signo == END_NOW:
+            _end_the_rest(payload, exit_fd)
+            break
+        elif payload:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(payload, info.si_signo)
+        elif info.si_signo in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            os.write(exit_fd, b"%d\n" % info.si_signo)
+            break
+    _end_the_rest(0, exit_fd)
+    os._exit(0)
+
+
+def _reap(payload: int) -> int | None:
+    """Reap all that can be; the payload's raw wait status once it is among them."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        if pid == payload:
+            found = status
+
+
+def _end_the_rest(payload: int, exit_fd: int) -> None:
+    """Kill and reap everything below us. The init is a subreaper, so whatever double-forked away is here too."""
+    while True:
+        for pid in proc.own_children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            pid, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+        if pid == payload:
+            os.write(exit_fd, b"%d\n" % status)

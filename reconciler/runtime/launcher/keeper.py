@@ -1,0 +1,284 @@
+"""The keeper: one small process per runtime directory that forks containers, reaps them and outlives the agent.
+
+Invariants. Single-threaded and standard library only, so that a fork is cheap and safe. Nothing in the
+loop blocks on a path: what needs one is done by children, and files are written through descriptors that
+came with the request. Reaping comes before any other work (a pid namespace's init stays unreapable until
+every process injected into its namespace is reaped). A status is written down before anyone is told. A child
+that was never released dies with the client that asked for it. With no container left and no agent
+connected, the keeper removes its cgroup roots and its socket and is gone.
+
+    agent ══SEQPACKET══▶ fork(plan, fds) ─▶ clone3 ─▶ placed in its cgroups ─▶ {pid} + pidfd
+                         release ─▶ "go" ─▶ error pipe at end of file: exec'ed │ a record: why not
+          ◀══ {"event": "exit", name, run, status}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import time
+
+from reconciler.runtime.kernel import proc, syscalls
+from reconciler.runtime.launcher import channel, cloning
+from reconciler.runtime.launcher.wards import Ward, Wards
+
+VERSION = 1
+SOCKET = "keeper.sock"
+LOCK = "keeper.lock"
+ALREADY_KEPT = 3
+LINGER = 0.3  # seconds without container and agent before it goes
+LINGER_AT_FIRST = 10.0  # the agent that started it has yet to connect
+
+
+class Client:
+    """One connection. agent: told of every exit, and keeps the keeper alive."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.agent = False
+
+
+class Keeper:
+    def __init__(self, runtime_dir: str) -> None:
+        self.runtime_dir = runtime_dir
+        self.epoll = select.epoll()
+        self.listener = channel.listen(runtime_dir, SOCKET)
+        self.clients: dict[int, Client] = {}
+        self.wards = Wards()
+        self.roots: list[str] = []
+        self.title = proc.argument_area()
+        self.idle_until = time.monotonic() + LINGER_AT_FIRST
+        self.wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for fd in (self.listener.fileno(), self.wakeup):
+            self.epoll.register(fd, select.EPOLLIN)
+
+    # ---- the loop
+
+    def serve(self) -> None:
+        """Until there is nothing left to keep."""
+        while (timeout := self._patience()) is None or timeout > 0:
+            events = self.epoll.poll(-1 if timeout is None else timeout)
+            self._reap()
+            for fd, _ in events:
+                if fd == self.listener.fileno():
+                    self._accept()
+                elif fd == self.wakeup:
+                    os.read(self.wakeup, 4096)
+                elif fd in self.clients:
+                    self._hear(self.clients[fd])
+                else:
+                    self._watched(fd)
+            self._reap()
+
+    def _patience(self) -> float | None:
+        """Seconds to wait before going, None for as long as it takes."""
+        if self.wards.all or any(client.agent for client in self.clients.values()):
+            self.idle_until = time.monotonic() + LINGER
+            return None
+        return self.idle_until - time.monotonic()
+
+    def leave(self) -> None:
+        """The last act, so it may block: take away the socket and what is left of our cgroups."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.runtime_dir, SOCKET))
+        for root in self.roots:
+            _remove_cgroups(root)
+
+    # ---- clients
+
+    def _accept(self) -> None:
+        sock, _ = self.listener.accept()
+        sock.setblocking(False)
+        self.clients[sock.fileno()] = Client(sock)
+        self.epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def _hear(self, client: Client) -> None:
+        try:
+            received = channel.receive(client.sock)
+        except (BlockingIOError, ValueError):
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self._hang_up(client)
+            return
+        message, fds = received
+        answer: channel.Message = {"seq": message.get("seq")}
+        give: list[int] = []
+        try:
+            give = self._answer(client, message, fds, answer)
+        except OSError as error:
+            failure = {"stage": message.get("op"), "errno": error.errno or 0, "what": str(error), "path": error.filename}
+            answer.update(ok=False, error=failure)
+        except (KeyError, TypeError, ValueError) as error:
+            failure = {"stage": message.get("op"), "errno": 0, "what": f"bad request: {error!r}", "path": None}
+            answer.update(ok=False, error=failure)
+        finally:
+            for fd in fds:  # what a ward needs for longer it has taken out of the list
+                os.close(fd)
+        if "ok" in answer:
+            self._tell(client, answer, give)
+
+    def _hang_up(self, client: Client) -> None:
+        self.epoll.unregister(client.sock.fileno())
+        del self.clients[client.sock.fileno()]
+        client.sock.close()
+        for ward in list(self.wards.all):
+            if ward.client is client:
+                ward.client = None
+                if not ward.released or ward.transient:
+                    ward.kill()
+
+    def _tell(self, client: Client, message: channel.Message, fds: list[int] | None = None) -> None:
+        try:
+            channel.send(client.sock, message, fds)
+        except OSError:
+            # a client that does not read is not waited for; it finds all it missed on disk
+            if client.sock.fileno() in self.clients:
+                self._hang_up(client)
+
+    # ---- requests
+
+    def _answer(
+        self, client: Client, message: channel.Message, fds: list[int], answer: channel.Message
+    ) -> list[int]:
+        """Fill in `answer`; without an "ok" in it, it comes later. Returns descriptors to send along."""
+        match message["op"]:
+            case "hello":
+                if message["version"] != VERSION:
+                    raise ValueError(f"this keeper speaks version {VERSION}, not {message['version']}")
+                client.agent = message["role"] == "agent"
+                self.roots = message.get("roots", self.roots)
+                known = [ward.as_json() for ward in self.wards.all if not ward.transient]
+                answer.update(ok=True, version=VERSION, pid=os.getpid(), containers=known)
+            case "fork":
+                ward = cloning.clone(message, fds, self.title)
+                ward.client = client
+                self.wards.add(ward)
+                answer.update(ok=True, pid=ward.pid, start=ward.start)
+                return [ward.pidfd]
+            case "release":
+                ward = self.wards.of_run(message["name"], message["run"])
+                ward.release(message["seq"])
+                self.epoll.register(ward.error_fd, select.EPOLLIN)
+            case "adopt":
+                ward = Ward.adopted(message, fds)
+                self.wards.add(ward)
+                self.epoll.register(ward.pidfd, select.EPOLLIN)
+                answer["ok"] = True
+            case "end":
+                self.idle_until = time.monotonic()
+                client.agent = False
+                answer["ok"] = True
+            case other:
+                raise ValueError(f"no such request: {other!r}")
+        return []
+
+    # ---- children
+
+    def _watched(self, fd: int) -> None:
+        """The error pipe of a released child, or the pidfd of an adopted container, has something to say."""
+        if ward := self.wards.by_error_fd(fd):
+            self.epoll.unregister(fd)
+            seq, failure = ward.started()
+            if ward.client is not None:
+                result: channel.Message = {"seq": seq, "ok": failure is None}
+                if failure is not None:
+                    result["error"] = failure
+                self._tell(ward.client, result)
+        elif ward := self.wards.by_pidfd(fd):
+            self.epoll.unregister(fd)
+            self._ended(ward, syscalls.exit_status_of(ward.pidfd))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if ward := self.wards.by_pid(pid):
+                self._ended(ward, status)
+
+    def _ended(self, ward: Ward, status: int | None) -> None:
+        if ward.error_fd >= 0 and ward.released:
+            self._watched(ward.error_fd)
+        ward.record(status)
+        ward.kill_the_rest()
+        self.wards.remove(ward)
+        for other in self.wards.below(ward.name):
+            other.kill()
+        event: channel.Message = {"event": "exit", "name": ward.name, "run": ward.run, "status": status}
+        if ward.transient:
+            if ward.client is not None:
+                self._tell(ward.client, event)
+        else:
+            for client in [client for client in self.clients.values() if client.agent]:
+                self._tell(client, event)
+        ward.close()
+
+
+def _remove_cgroups(root: str) -> None:
+    """Remove an empty cgroup tree and its parent if that is empty too; what still has processes stays."""
+    for directory, _, _ in os.walk(root, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(root))
+
+
+def _take_lock(path: str) -> int:
+    """The lock's descriptor, held for life; -1 when another keeper has it."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return -1
+        # a keeper that leaves removes the file: a lock on a removed file keeps nobody out
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                return lock
+        os.close(lock)
+
+
+def main(runtime_dir: str) -> int:
+    """Start the keeper of `runtime_dir` in the background; 0 once it listens, 3 when there is one already."""
+    lock = _take_lock(os.path.join(runtime_dir, LOCK))
+    if lock < 0:
+        return ALREADY_KEPT
+    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    if os.fork():
+        os.close(ready_write)
+        return 0 if os.read(ready_read, 1) else 1
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(
+        os.path.join(runtime_dir, "keeper.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
+    )
+    for number, fd in enumerate((null, null, log)):
+        os.dup2(fd, number)
+    syscalls.close_all_but({0, 1, 2, lock, ready_write})
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    keeper = Keeper(runtime_dir)
+    os.write(ready_write, b"1")
+    os.close(ready_write)
+    gc.disable()
+    gc.collect()
+    gc.freeze()  # children share these pages for as long as nobody writes to them
+    keeper.serve()
+    keeper.leave()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(runtime_dir, "keeper.log"))
+        os.unlink(os.path.join(runtime_dir, LOCK))
+    return 0

@@ -1,0 +1,124 @@
+"""The vocabulary of a launch: small named steps that a child carries out in order before it execs.
+
+A launch plan is data: a list of `{"op": name, ...}` that is checkpointed, printed by
+`inspect --launch-plan` and ordered by a test; this module only interprets it, inside the new
+process. Standard library only, and nothing here decides anything. Order constraints are the
+planner's, with the reasons beside them there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reconciler.runtime.kernel import syscalls
+
+Step = Mapping[str, Any]
+Descriptors = dict[str, int]
+
+_MOUNT_FLAGS = {
+    "ro": syscalls.MS_RDONLY,
+    "nosuid": syscalls.MS_NOSUID,
+    "nodev": syscalls.MS_NODEV,
+    "noexec": syscalls.MS_NOEXEC,
+    "bind": syscalls.MS_BIND,
+    "rec": syscalls.MS_REC,
+    "slave": syscalls.MS_SLAVE,
+    "private": syscalls.MS_PRIVATE,
+    "relatime": syscalls.MS_RELATIME,
+}
+
+
+def clone_flags(namespaces: list[str]) -> int:
+    """Our namespace names → clone(2) flags."""
+    flags = 0
+    for name in namespaces:
+        flags |= syscalls.NAMESPACES[name][0]
+    return flags
+
+
+def _mount_flags(names: list[str]) -> int:
+    flags = 0
+    for name in names:
+        flags |= _MOUNT_FLAGS[name]
+    return flags
+
+
+def _enter(step: Step, fds: Descriptors) -> None:
+    """Join namespaces of the process behind a pidfd."""
+    syscalls.setns(fds[step["of"]], clone_flags(step["namespaces"]))
+
+
+def _unshare(step: Step, fds: Descriptors) -> None:
+    syscalls.unshare(clone_flags(step["namespaces"]))
+
+
+def _mount(step: Step, fds: Descriptors) -> None:
+    flags = _mount_flags(step.get("flags", []))
+    syscalls.mount(step.get("source", "none"), step["target"], step.get("type", ""), flags, step.get("data", ""))
+
+
+def _umount(step: Step, fds: Descriptors) -> None:
+    syscalls.umount(step["target"], syscalls.MNT_DETACH)
+
+
+def _readonly(step: Step, fds: Descriptors) -> None:
+    syscalls.mount_readonly(step["target"], recursive=bool(step.get("recursive")))
+
+
+def _take(step: Step, fds: Descriptors) -> None:
+    """Keep a detached copy of a mount under a name, to `put` it somewhere later."""
+    fds[step["as"]] = syscalls.open_tree(step["source"], syscalls.OPEN_TREE_CLONE)
+
+
+def _put(step: Step, fds: Descriptors) -> None:
+    fd = fds.pop(step["what"])
+    try:
+        syscalls.move_mount(fd, step["target"])
+    finally:
+        os.close(fd)
+
+
+def _mkdir(step: Step, fds: Descriptors) -> None:
+    os.makedirs(step["target"], mode=step.get("mode", 0o755), exist_ok=True)
+
+
+def _loopback(step: Step, fds: Descriptors) -> None:
+    syscalls.loopback_up()
+
+
+def _hostname(step: Step, fds: Descriptors) -> None:
+    syscalls.sethostname(step["name"])
+
+
+def _workdir(step: Step, fds: Descriptors) -> None:
+    os.chdir(step["target"])
+
+
+def _user(step: Step, fds: Descriptors) -> None:
+    # groups, then gid, then uid: the first two need the privilege that the last gives up (setgroups(2))
+    os.setgroups(step["groups"])
+    os.setresgid(step["gid"], step["gid"], step["gid"])
+    os.setresuid(step["uid"], step["uid"], step["uid"])
+
+
+OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
+    "enter": _enter,
+    "unshare": _unshare,
+    "mount": _mount,
+    "umount": _umount,
+    "readonly": _readonly,
+    "take": _take,
+    "put": _put,
+    "mkdir": _mkdir,
+    "loopback": _loopback,
+    "hostname": _hostname,
+    "workdir": _workdir,
+    "user": _user,
+}
+
+
+def perform(step: Step, fds: Descriptors) -> None:
+    """Raises OSError as the kernel gave it, KeyError for a step of no known kind."""
+    OPERATIONS[step["op"]](step, fds)

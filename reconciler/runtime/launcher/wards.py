@@ -1,0 +1,140 @@
+"""The processes a keeper looks after: one ward per container (and per transient `exec`).
+
+A ward owns its descriptors: the pidfd, the write end of the "go" pipe, the read end of the error pipe, the
+file for the reaped status, and the means to kill whatever its container leaves behind.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from reconciler.runtime.kernel import proc
+
+if TYPE_CHECKING:
+    from reconciler.runtime.launcher.keeper import Client
+
+_ROUNDS = 50  # of killing what a fork storm leaves in a v1 cgroup
+
+
+class Ward:
+    """A forked or adopted process. run: tells launches of one name apart; transient: ends with its client."""
+
+    def __init__(self, name: str, run: str, pid: int, start: int, pidfd: int) -> None:
+        self.name = name
+        self.run = run
+        self.pid = pid
+        self.start = start
+        self.pidfd = pidfd
+        self.go_fd = -1
+        self.error_fd = -1
+        self.keep: dict[str, int] = {}
+        self.client: Client | None = None
+        self.transient = False
+        self.released = False
+        self.is_adopted = False
+        self._release_seq: int | None = None
+
+    @classmethod
+    def adopted(cls, message: dict[str, Any], fds: list[int]) -> Ward:
+        """A container whose keeper died. Raises ProcessLookupError when that very process is gone."""
+        pid, start = message["pid"], message["start"]
+        pidfd = os.pidfd_open(pid)
+        if not proc.is_running(pid, start):
+            os.close(pidfd)
+            raise ProcessLookupError(3, "the process ended before it could be adopted", f"/proc/{pid}")
+        ward = cls(message["name"], message["run"], pid, start, pidfd)
+        ward.keep = dict(zip(message["roles"], fds, strict=True))
+        fds.clear()
+        ward.released = ward.is_adopted = True
+        return ward
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "run": self.run, "pid": self.pid, "start": self.start, "released": self.released}
+
+    def release(self, seq: int | None) -> None:
+        """Let the child go on; the answer to `seq` is due when its error pipe closes."""
+        self._release_seq = seq
+        self.released = True
+        os.write(self.go_fd, b"g")
+        os.close(self.go_fd)
+        self.go_fd = -1
+
+    def started(self) -> tuple[int | None, dict[str, Any] | None]:
+        """(seq of the release, why the exec did not happen or None), once the error pipe is readable."""
+        record = b""
+        with contextlib.suppress(BlockingIOError):
+            record = os.read(self.error_fd, 65536)
+        os.close(self.error_fd)
+        self.error_fd = -1
+        return self._release_seq, json.loads(record) if record else None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def kill_the_rest(self) -> None:
+        """The first process is dead: end what its container still runs (its own cgroup and those below it)."""
+        if (fd := self.keep.get("kill", -1)) >= 0:
+            with contextlib.suppress(OSError):
+                os.write(fd, b"1")
+        if (fd := self.keep.get("procs", -1)) >= 0:
+            for _ in range(_ROUNDS):
+                with contextlib.suppress(OSError):
+                    pids = os.pread(fd, 1 << 20, 0).split()
+                    if not pids:
+                        break
+                    for pid in pids:
+                        os.kill(int(pid), signal.SIGKILL)
+
+    def record(self, status: int | None) -> None:
+        """Write the raw wait status down; None: nobody could have it."""
+        if status is not None and (fd := self.keep.get("reaped", -1)) >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(fd, b"%d\n" % status, 0)
+
+    def close(self) -> None:
+        for fd in (self.pidfd, self.go_fd, self.error_fd, *self.keep.values()):
+            if fd >= 0:
+                os.close(fd)
+        self.keep.clear()
+        self.pidfd = self.go_fd = self.error_fd = -1
+
+
+class Wards:
+    """All wards, found by what an event knows of them."""
+
+    def __init__(self) -> None:
+        self._by_pid: dict[int, Ward] = {}
+
+    @property
+    def all(self) -> list[Ward]:
+        return list(self._by_pid.values())
+
+    def add(self, ward: Ward) -> None:
+        self._by_pid[ward.pid] = ward
+
+    def remove(self, ward: Ward) -> None:
+        del self._by_pid[ward.pid]
+
+    def by_pid(self, pid: int) -> Ward | None:
+        return self._by_pid.get(pid)
+
+    def by_error_fd(self, fd: int) -> Ward | None:
+        return next((ward for ward in self._by_pid.values() if ward.error_fd == fd), None)
+
+    def by_pidfd(self, fd: int) -> Ward | None:
+        return next((ward for ward in self._by_pid.values() if ward.pidfd == fd), None)
+
+    def of_run(self, name: str, run: str) -> Ward:
+        for ward in self._by_pid.values():
+            if (ward.name, ward.run) == (name, run) and not ward.released:
+                return ward
+        raise ProcessLookupError(3, "no blocked child of that run: it was killed or has ended", name)
+
+    def below(self, name: str) -> list[Ward]:
+        return [ward for ward in self._by_pid.values() if ward.name.startswith(name + ".") or ward.name == name]
