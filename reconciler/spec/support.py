@@ -1,0 +1,74 @@
+"""Fields that the model accepts and whose runtime does not exist yet.
+
+Invariant: nothing is silently ignored. Every field that is not carried out, set to anything but its
+default, is named here with its path; such a container is not run. Pure.
+"""
+
+from __future__ import annotations
+
+from reconciler.spec.model import ContainerSpec, ResourceAmounts
+
+_NOT_YET = "not supported yet"
+
+_WHOLE_FIELDS = {
+    "image": "image",
+    "rootfs": "rootfs",
+    "tty": "tty",
+    "stdin": "stdin",
+    "executor": "executor",
+    "uris": "uris",
+    "networks": "networks",
+    "ports": "ports",
+    "volumes": "volumes",
+    "rlimits": "rlimits",
+    "devices": "devices",
+    "sysctls": "sysctls",
+    "logging": "logging",
+    "health_checks": "healthChecks",
+    "max_completion_time": "maxCompletionTime",
+    "depends_on": "dependsOn",
+    "class_": "class",
+    "isolators": "isolators",
+    "docker": "docker",
+    "node_selector": "nodeSelector",
+    "suspend": "suspend",
+    "prune": "prune",
+}
+_AMOUNTS = {
+    "memory_swap": "memorySwap",
+    "disk": "disk",
+    "io": "io",
+    "cpuset": "cpuset",
+    "hugepages": "hugepages",
+}
+
+
+def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
+    """(field, message) for everything the container asks for that cannot be given yet."""
+    fields = ["initContainers"] if spec.init_container else []
+    if spec.type != "mesos":
+        fields.append("type")
+    defaults = ContainerSpec.model_fields
+    for name, path in _WHOLE_FIELDS.items():
+        if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
+            fields.append(path)
+    fields += _security(spec)
+    fields += [f"env.{name}" for name, value in spec.env.items() if not isinstance(value, str)]
+    fields += _resources("requests", spec.resources.requests)
+    fields += _resources("limits", spec.resources.limits)
+    if spec.namespaces.user == "private":
+        fields.append("namespaces.user")
+    return tuple((field, f"{field} is {_NOT_YET}") for field in fields)
+
+
+def _security(spec: ContainerSpec) -> list[str]:
+    defaults = type(spec.security).model_fields
+    return [
+        f"security.{field.alias or name}"
+        for name, field in defaults.items()
+        if getattr(spec.security, name) != field.get_default(call_default_factory=True)
+    ]
+
+
+def _resources(part: str, amounts: ResourceAmounts) -> list[str]:
+    return [f"resources.{part}.{path}" for name, path in _AMOUNTS.items() if getattr(amounts, name)]
