@@ -1,0 +1,140 @@
+"""The Isolator contract: one resource or view of a container, kept apart from the others.
+
+    prepare ─▶ LaunchInfo ─▶ (fork, child blocked) ─▶ isolate(pid) ─▶ (release) … update, usage … limitation ─▶ cleanup
+
+Prepare runs in a fixed order, isolate in any, cleanup in reverse; cleanup is idempotent and runs after a failed
+launch too. Every method blocks and may be called from any thread; the containerizer gives each a timeout. What the
+isolators say about one launch is merged, and a conflict is an error of the spec. After Mesos's `Isolator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from reconciler.errors import Terminal
+from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.states import Reason
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ResourceAmounts
+
+Usage = Mapping[str, int | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The container an isolator is asked about.
+
+    cgroups:      hierarchy ("unified", "memory", ...) → its own cgroup directory, where limits are written
+    runtime_dir:  RUNTIME/containers/<name>, for what must not outlive a reboot
+    """
+
+    config: ContainerConfig
+    cgroups: Mapping[str, str]
+    runtime_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchInfo:
+    """What an isolator wants of the launch.
+
+    namespaces:  cloned with the child
+    join:        entered from the parent container instead
+    steps:       of the launch plan, interpreted by the child in this order, as plain JSON-able dicts
+    env:         added to the payload's environment
+    """
+
+    namespaces: frozenset[str] = frozenset()
+    join: frozenset[str] = frozenset()
+    steps: tuple[Mapping[str, object], ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limitation:
+    """The container ran into a limit: why its run ended, one sentence with the figures."""
+
+    reason: Reason
+    message: str
+
+
+class Isolator(Protocol):
+    """name: as in `--isolation`. controllers: cgroup controllers that it writes to, as v1 calls them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def controllers(self) -> frozenset[str]: ...
+
+    def prepare(self, context: Context) -> LaunchInfo | None:
+        """Before the fork; the cgroups exist and are empty."""
+        ...
+
+    def isolate(self, context: Context, pid: int) -> None:
+        """The child exists, blocked, in its cgroups and namespaces."""
+        ...
+
+    def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        """Make these the amounts in force, an absent one meaning unlimited; also called at launch. Raises Retryable
+        with both figures when present usage is in the way, the old amount then being kept."""
+        ...
+
+    def usage(self, context: Context) -> Usage:
+        """Figures by name; None for what is unlimited or cannot be had here."""
+        ...
+
+    def limitation(self, context: Context) -> Limitation | None:
+        """Asked once the run has ended, before the cgroups go."""
+        ...
+
+    def cleanup(self, context: Context) -> None:
+        """Undo `prepare` and `isolate`, however far they got."""
+        ...
+
+
+class PassiveIsolator:
+    """An isolator that does nothing: what the real ones leave out."""
+
+    name = "passive"
+    controllers: frozenset[str] = frozenset()
+
+    def prepare(self, context: Context) -> LaunchInfo | None:
+        return None
+
+    def isolate(self, context: Context, pid: int) -> None:
+        return None
+
+    def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        return None
+
+    def usage(self, context: Context) -> Usage:
+        return {}
+
+    def limitation(self, context: Context) -> Limitation | None:
+        return None
+
+    def cleanup(self, context: Context) -> None:
+        return None
+
+
+def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
+    """One launch from what each isolator wants, steps in the isolators' order. Raises Terminal when two want different
+    values of one variable, or one clones what another enters."""
+    namespaces: frozenset[str] = frozenset()
+    join: frozenset[str] = frozenset()
+    steps: tuple[Mapping[str, object], ...] = ()
+    env: dict[str, str] = {}
+    for info in infos:
+        if info is None:
+            continue
+        for key, value in info.env.items():
+            if env.setdefault(key, value) != value:
+                raise Terminal(f"isolators disagree on the environment variable {key}: {env[key]!r} and {value!r}")
+        namespaces, join, steps = namespaces | info.namespaces, join | info.join, steps + info.steps
+    if both := namespaces & join:
+        raise Terminal(f"isolators disagree on the namespaces {', '.join(sorted(both))}: made anew and the parent's")
+    return LaunchInfo(namespaces, join, steps, env)
