@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.errors import Terminal
-from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
+    from reconciler.runtime.containerizer import ContainerConfig
     from reconciler.spec.model import ResourceAmounts
 
 Usage = Mapping[str, int | float | None]
@@ -26,13 +26,13 @@ Usage = Mapping[str, int | float | None]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The container an isolator is asked about.
+    """The container an isolator is asked about; all of it is known again after a restart of the agent.
 
     cgroups:      hierarchy ("unified", "memory", ...) → its own cgroup directory, where limits are written
     runtime_dir:  RUNTIME/containers/<name>, for what must not outlive a reboot
     """
 
-    config: ContainerConfig
+    name: str
     cgroups: Mapping[str, str]
     runtime_dir: Path
 
@@ -70,7 +70,7 @@ class Isolator(Protocol):
     @property
     def controllers(self) -> frozenset[str]: ...
 
-    def prepare(self, context: Context) -> LaunchInfo | None:
+    def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         """Before the fork; the cgroups exist and are empty."""
         ...
 
@@ -79,8 +79,8 @@ class Isolator(Protocol):
         ...
 
     def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
-        """Make these the amounts in force, an absent one meaning unlimited; also called at launch. Raises Retryable
-        with both figures when present usage is in the way, the old amount then being kept."""
+        """Make these the amounts in force (`prepare` does so with the spec's), an absent one meaning unlimited. Raises
+        Retryable with both figures when present usage is in the way, the old amount then being kept."""
         ...
 
     def usage(self, context: Context) -> Usage:
@@ -102,7 +102,7 @@ class PassiveIsolator:
     name = "passive"
     controllers: frozenset[str] = frozenset()
 
-    def prepare(self, context: Context) -> LaunchInfo | None:
+    def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         return None
 
     def isolate(self, context: Context, pid: int) -> None:

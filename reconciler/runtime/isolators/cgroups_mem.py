@@ -1,0 +1,157 @@
+"""Isolator `cgroups/mem`: a hard limit, a protected amount, and who was killed for want of memory.
+
+Limits are written exactly. Lowering one below present usage is not forced: v1's kernel refuses it by itself, on v2
+usage is reclaimed and looked at first, because there the write would succeed and kill. Kernel:
+Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.runtime.isolators.controllers import ControllerIsolator, Place, below_usage, refuse_without
+from reconciler.runtime.isolators.isolator import Context, Limitation, Usage
+from reconciler.runtime.kernel.cgroups import ControlError
+from reconciler.spec.quantities import format_size
+from reconciler.states import Reason
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ResourceAmounts
+
+FIELD = "resources.limits.memory"
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """File names, and how each version says "no limit" and "nothing protected".
+
+    inactive:     key of memory.stat: file cache that costs nothing to give up
+    oom:          files with a count `oom_kill` of processes killed in that very cgroup; on v2 the leaf counts for
+                  itself once a nested container has made it a memory cgroup
+    together:     file that makes the kernel kill the whole cgroup instead of one process, None where it cannot
+    reclaim:      file that gives usage back on demand, where the kernel does not do so before refusing a limit
+    """
+
+    limit: str
+    unlimited: str
+    request: str
+    unprotected: str
+    current: str
+    peak: str
+    inactive: str
+    oom: tuple[str, ...]
+    together: str | None
+    reclaim: str | None
+
+
+_MEMORY: Mapping[int, _Memory] = {
+    1: _Memory(
+        limit="memory.limit_in_bytes",
+        unlimited="-1",
+        request="memory.soft_limit_in_bytes",
+        unprotected="-1",
+        current="memory.usage_in_bytes",
+        peak="memory.max_usage_in_bytes",
+        inactive="total_inactive_file",
+        oom=("memory.oom_control",),
+        together=None,
+        reclaim=None,
+    ),
+    2: _Memory(
+        limit="memory.max",
+        unlimited="max",
+        request="memory.low",
+        unprotected="0",
+        current="memory.current",
+        peak="memory.peak",
+        inactive="inactive_file",
+        oom=("memory.events.local", "_leaf/memory.events.local"),
+        together="memory.oom.group",
+        reclaim="memory.reclaim",
+    ),
+}
+
+
+class MemoryIsolator(ControllerIsolator):
+    name = "cgroups/mem"
+    controllers = frozenset({"memory"})
+
+    def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        place = self.place(context, "memory", _MEMORY)
+        if place is None:
+            refuse_without("memory", FIELD, limits.memory)
+            return
+        files = place.files
+        if files.together is not None:
+            place.write(files.together, "1")
+        place.write(files.request, files.unprotected if requests.memory is None else requests.memory)
+        if limits.memory is None:
+            place.write(files.limit, files.unlimited)
+        else:
+            _limit(place, limits.memory)
+
+    def usage(self, context: Context) -> Usage:
+        place = self.place(context, "memory", _MEMORY)
+        if place is None:
+            return {}
+        current, inactive = place.number(place.files.current), place.table("memory.stat").get(place.files.inactive, 0)
+        return {
+            "memory_bytes": current,
+            "memory_working_set_bytes": None if current is None else max(0, current - inactive),
+            "memory_peak_bytes": place.number(place.files.peak),
+            "memory_limit_bytes": place.number(place.files.limit),
+        }
+
+    def limitation(self, context: Context) -> Limitation | None:
+        """Whether the kernel killed processes of this run for want of memory. Which ones cannot be told: only with a
+        main process that died of SIGKILL is that how the run ended."""
+        place = self.place(context, "memory", _MEMORY)
+        if place is None:
+            return None
+        killed = sum(place.table(file).get("oom_kill", 0) for file in place.files.oom)
+        if not killed:
+            return None
+        processes = "a process" if killed == 1 else f"{killed} processes"
+        return Limitation(Reason.OUT_OF_MEMORY, f"the kernel killed {processes} for want of memory: {_bound(place)}")
+
+
+def _limit(place: Place[_Memory], limit: int) -> None:
+    """Write it unless usage is in the way."""
+    files = place.files
+    old, current = place.number(files.limit), place.number(files.current) or 0
+    if files.reclaim is not None and current > limit:
+        with contextlib.suppress(ControlError):  # EAGAIN: less than asked for; ENOENT: before Linux 5.19
+            place.write(files.reclaim, current - limit)
+        current = place.number(files.current) or 0
+        if current > limit:
+            raise _refused(limit, current, old)
+    try:
+        place.write(files.limit, limit)
+    except ControlError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise _refused(limit, place.number(files.current) or 0, old) from error
+
+
+def _refused(limit: int, current: int, old: int | None) -> Exception:
+    kept = "no limit" if old is None else f"the limit of {format_size(old)}"
+    return below_usage(FIELD, format_size(limit), format_size(current), kept)
+
+
+def _bound(place: Place[_Memory]) -> str:
+    """The nearest limit that the container was under, its own or of what it is nested in, and the peak there."""
+    directory = Path(place.directory)
+    while (directory / place.files.limit).exists():
+        at = Place(str(directory), place.files)
+        limit, peak = at.number(place.files.limit), at.number(place.files.peak)
+        if limit is not None:
+            reached = f"at most {format_size(peak)} of " if peak is not None else ""
+            whose = "" if str(directory) == place.directory else f" (of {directory.name}, around it)"
+            return f"{reached}the limit of {format_size(limit)} used{whose}"
+        directory = directory.parent
+    return "no limit of its own, the machine had none left"
