@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.spec.model import ContainerSpec
+from reconciler.spec.sources.directory import Listing
 from reconciler.states import ChangeClass, ContainerState, Reason, Status
 
 
@@ -52,7 +54,9 @@ class Refusal:
 class Desired:
     """What the source says now. `complete` is False when the listing could not be had or is still
     unsettled: then nothing may be pruned (adds are still allowed). `held_names`: names which an
-    unreadable, busy or nameless-invalid file may define, hence never pruned; `ignored`: paths with why."""
+    unreadable, busy or nameless-invalid file may define, hence never pruned; `ignored`: paths with why.
+    `errors`: file → everything wrong with it, one line per error (a refusal repeats it under its name).
+    `refusals` may name a container that is in `containers` too: then its last good version is what is asked for."""
 
     source: str
     containers: Mapping[str, DesiredContainer] = field(default_factory=dict)
@@ -61,17 +65,19 @@ class Desired:
     unknown_reason: str = ""
     held_names: frozenset[str] = frozenset()
     ignored: tuple[tuple[str, str], ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
     """The history of one name that restart decisions need; persisted in its record.
 
-    starts:    starts of this generation (restarts = starts - 1, floored at 0)
-    failures:  failures in a row, reset by a spec change or by running for backoff.resetAfter
-    next_try:  not before this time; None: at once
-    exit:      how the last run ended; None while the first one lasts
-    finished:  this generation is over: no further run by restart policy (one-shot done, or failed for good)
+    starts:     starts of this generation (restarts = starts - 1, floored at 0)
+    failures:   failures in a row, reset by a spec change or by running for backoff.resetAfter
+    started_at: of the run in progress; None when none is, so an ended run is accounted for exactly once
+    next_try:   not before this time; None: at once
+    exit:       how the last run ended; None while the first one lasts
+    finished:   this generation is over: no further run by restart policy (one-shot done, or failed for good)
     """
 
     starts: int = 0
@@ -113,21 +119,56 @@ class Observed:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
+class Op(StrEnum):
+    """What a worker can be told to do.
+
+    create   first start of a generation         restart  end what is left of it, then start
+    update   change resources in place           record   re-write what we know, no kernel call
+    adopt    record an instance that runs as asked for
+    stop     end the instance, keep the record (its parent ended; a holder has nothing left to hold)
+    destroy  end it, then forget the record with logs and sandbox
+    """
+
+    CREATE = "create"
+    RESTART = "restart"
+    UPDATE = "update"
+    RECORD = "record"
+    ADOPT = "adopt"
+    STOP = "stop"
+    DESTROY = "destroy"
+
+    @property
+    def starts(self) -> bool:
+        return self in (Op.CREATE, Op.RESTART)
+
+    @property
+    def ends(self) -> bool:
+        return self in (Op.STOP, Op.DESTROY)
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One thing for the worker of `name` to do.
 
-    op:     create │ restart │ update │ record │ destroy │ adopt
-            (update changes resources in place; record only re-writes what we know, no kernel call)
-    cause:  for people: which field changed from what to what, or what was observed
-    after:  names whose own actions must be over first (a parent before its nested; nested destroys before their parent's)
+    cause:   for people: which field changed from what to what, or what was observed
+    after:   names whose own actions must be over first (a parent before its nested; nested destroys before their parent's)
+    digest:  of the spec to be brought about; empty for stop and destroy
+    renew:   a start that begins a new generation (its spec, or its parent's, was replaced)
     """
 
-    op: str
+    op: Op
     name: str
     cause: str
     change: ChangeClass
     after: tuple[str, ...] = ()
+    digest: str = ""
+    renew: bool = False
+
+    @property
+    def goal(self) -> str:
+        """What it brings about. A worker with the same goal is already doing it; with another one it is superseded."""
+        kind = "run" if self.op.starts else self.op.value
+        return f"{kind}:{self.digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +178,20 @@ class Hold:
     name: str
     reason: Reason
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the last attempt at `goal` came to nothing. Kept in memory only: another agent, with other
+    flags, tries again. `terminal`: not tried again until the goal changes, that is until the spec does."""
+
+    goal: str
+    reason: Reason
+    message: str
+    at: float
+    attempts: int = 1
+    next_try: float | None = None
+    terminal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +230,8 @@ class Row:
 
 class Journal(Protocol):
     """Where records and rows are kept. Every write is atomic (temporary file, rename); `flush`
-    makes the records of this pass durable (fsync) in one batch."""
+    makes the records of this pass durable (fsync) in one batch. `save` is called on the event loop;
+    `remove`, `flush` and `publish` in threads, at most one of each kind and name at a time."""
 
     def load(self) -> Recorded: ...
 
@@ -198,9 +254,9 @@ class Journal(Protocol):
 
 
 class Source(Protocol):
-    """A place that specs come from. `read` is called off the event loop and returns what it says now."""
+    """A place that specs come from. `list` is called off the event loop, one call at a time."""
 
     @property
     def identity(self) -> str: ...
 
-    def read(self, recorded: Recorded) -> Desired: ...
+    def list(self) -> Listing: ...
