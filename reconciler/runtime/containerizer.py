@@ -20,10 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from reconciler.spec.model import ContainerSpec, ResourceAmounts
 from reconciler.states import ContainerState, Reason
+
+if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 
 class LaunchResult(Enum):

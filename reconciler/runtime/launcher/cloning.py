@@ -94,9 +94,7 @@ def _clone_placed(message: dict[str, Any], roles: dict[str, int], body: Body) ->
     return pid, pidfd
 
 
-def _clone_in_pid_namespace(
-    message: dict[str, Any], roles: dict[str, int], body: Body, into: int
-) -> tuple[int, int]:
+def _clone_in_pid_namespace(message: dict[str, Any], roles: dict[str, int], body: Body, into: int) -> tuple[int, int]:
     flags = clone_flags(message["clone"]) | syscalls.CLONE_CLEAR_SIGHAND
     if not message.get("enter_pid"):
         return _clone_and_run(flags, body, into)

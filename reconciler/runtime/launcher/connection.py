@@ -22,6 +22,8 @@ from typing import Any
 from reconciler.runtime.launcher import channel
 from reconciler.runtime.launcher.keeper import ALREADY_KEPT, SOCKET, VERSION
 
+__all__ = ["VERSION", "Caller", "Connection", "KeeperError", "connect", "end", "start"]
+
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from reconciler.runtime.launcher.keeper import main; "
 _START_SECONDS = 10.0
 _CALL_SECONDS = 30.0
@@ -75,6 +77,22 @@ def connect(runtime_dir: Path, *, launch: bool = True) -> socket.socket:
         start(runtime_dir)
 
 
+def end(runtime_dir: Path, timeout: float) -> None:
+    """Ask the keeper, if there is one, to go as soon as it has no container, and wait for that."""
+    deadline = time.monotonic() + timeout
+    try:
+        sock = connect(runtime_dir, launch=False)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return
+    with sock:
+        sock.settimeout(timeout)
+        caller = Caller(sock)
+        with contextlib.suppress(ConnectionResetError, TimeoutError):
+            caller.call("end")
+            while time.monotonic() < deadline:
+                caller.receive()  # it says nothing more: this is its end
+
+
 def _request(op: str, seq: int, fds: Mapping[str, int] | None, fields: dict[str, Any]) -> channel.Message:
     """`roles` names the descriptors that travel along, in order."""
     return {"op": op, "seq": seq, "roles": list(fds or ()), **fields}
@@ -108,12 +126,12 @@ class Caller:
 
 
 class Connection:
-    """Requests from the event loop. `on_event` is told of exits, `on_lost` once when the keeper has gone."""
+    """Requests from the event loop. `on_lost` is called once when the keeper has gone. Exits are not listened for:
+    a pidfd tells sooner, and what the keeper reaped is in a file."""
 
-    def __init__(self, sock: socket.socket, on_event: Callable[[channel.Message], None], on_lost: Callable[[], None]):
+    def __init__(self, sock: socket.socket, on_lost: Callable[[], None]):
         sock.setblocking(False)
         self._sock = sock
-        self._on_event = on_event
         self._on_lost = on_lost
         self._seq = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[tuple[channel.Message, list[int]]]] = {}
@@ -172,8 +190,6 @@ class Connection:
             return
         for fd in fds:  # the answer to a call that was given up
             os.close(fd)
-        if "event" in message:
-            self._on_event(message)
 
     def close(self) -> None:
         if not self.open:

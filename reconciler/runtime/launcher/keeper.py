@@ -9,7 +9,7 @@ connected, the keeper removes its cgroup roots and its socket and is gone.
 
     agent ══SEQPACKET══▶ fork(plan, fds) ─▶ clone3 ─▶ placed in its cgroups ─▶ {pid} + pidfd
                          release ─▶ "go" ─▶ error pipe at end of file: exec'ed │ a record: why not
-          ◀══ {"event": "exit", name, run, status}
+    `exec` ◀══ {"event": "exit", name, run, status} (containers: the status is in a file, their pidfd tells when)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LINGER_AT_FIRST = 10.0  # the agent that started it has yet to connect
 
 
 class Client:
-    """One connection. agent: told of every exit, and keeps the keeper alive."""
+    """One connection. agent: keeps the keeper alive."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -115,7 +115,12 @@ class Keeper:
         try:
             give = self._answer(client, message, fds, answer)
         except OSError as error:
-            failure = {"stage": message.get("op"), "errno": error.errno or 0, "what": str(error), "path": error.filename}
+            failure = {
+                "stage": message.get("op"),
+                "errno": error.errno or 0,
+                "what": str(error),
+                "path": error.filename,
+            }
             answer.update(ok=False, error=failure)
         except (KeyError, TypeError, ValueError) as error:
             failure = {"stage": message.get("op"), "errno": 0, "what": f"bad request: {error!r}", "path": None}
@@ -146,9 +151,7 @@ class Keeper:
 
     # ---- requests
 
-    def _answer(
-        self, client: Client, message: channel.Message, fds: list[int], answer: channel.Message
-    ) -> list[int]:
+    def _answer(self, client: Client, message: channel.Message, fds: list[int], answer: channel.Message) -> list[int]:
         """Fill in `answer`; without an "ok" in it, it comes later. Returns descriptors to send along."""
         match message["op"]:
             case "hello":
@@ -217,12 +220,8 @@ class Keeper:
         for other in self.wards.below(ward.name):
             other.kill()
         event: channel.Message = {"event": "exit", "name": ward.name, "run": ward.run, "status": status}
-        if ward.transient:
-            if ward.client is not None:
-                self._tell(ward.client, event)
-        else:
-            for client in [client for client in self.clients.values() if client.agent]:
-                self._tell(client, event)
+        if ward.transient and ward.client is not None:
+            self._tell(ward.client, event)
         ward.close()
 
 

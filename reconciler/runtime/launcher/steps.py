@@ -68,8 +68,20 @@ def _readonly(step: Step, fds: Descriptors) -> None:
 
 
 def _take(step: Step, fds: Descriptors) -> None:
-    """Keep a detached copy of a mount under a name, to `put` it somewhere later."""
-    fds[step["as"]] = syscalls.open_tree(step["source"], syscalls.OPEN_TREE_CLONE)
+    """Keep a detached copy of a mount under a name, to `put` it somewhere later. `of`: as the process behind
+    that pidfd sees it; only a mount of one's own mount namespace can be copied, so that one is entered meanwhile."""
+    if "of" not in step:
+        fds[step["as"]] = syscalls.open_tree(step["source"], syscalls.OPEN_TREE_CLONE)
+        return
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(fds[step["of"]], syscalls.CLONE_NEWNS)
+        try:
+            fds[step["as"]] = syscalls.open_tree(step["source"], syscalls.OPEN_TREE_CLONE)
+        finally:
+            syscalls.setns(own, syscalls.CLONE_NEWNS)
+    finally:
+        os.close(own)
 
 
 def _put(step: Step, fds: Descriptors) -> None:

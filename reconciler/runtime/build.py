@@ -1,0 +1,139 @@
+"""Puts a runtime together from settings: containerizers, launcher, isolators. The one place that knows them all.
+
+linux launcher: root, and a cgroup2 mount or a v1 freezer. Else, and for ordinary users: the posix launcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.errors import Terminal
+from reconciler.states import Reason
+
+if TYPE_CHECKING:
+    from reconciler.runtime.containerizer import Containerizer, ContainerStatus
+    from reconciler.runtime.isolators.isolator import Isolator
+    from reconciler.runtime.kernel.cgroups import CgroupMap
+    from reconciler.runtime.launcher.launcher import Launcher
+
+CONTAINERIZERS = ("mesos",)
+LAUNCHERS = ("linux", "posix")
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """None: chosen for this host. owner: the random id that marks what is ours."""
+
+    root: Path
+    runtime_dir: Path
+    owner: str
+    containerizers: tuple[str, ...] | None = None
+    launcher: str | None = None
+    isolation: tuple[str, ...] | None = None
+    cgroups_root: str = "reconciler"
+
+
+def choose_launcher(wanted: str | None) -> tuple[str, str]:
+    """(launcher, why). Raises Terminal for one that does not exist or cannot work here."""
+    from reconciler.runtime.kernel import cgroups
+
+    if wanted is not None and wanted not in LAUNCHERS:
+        raise Terminal(f"--launcher {wanted}: there is no such launcher; use one of: {', '.join(LAUNCHERS)}")
+    if wanted == "posix":
+        return "posix", "as asked for"
+    missing = ""
+    if os.geteuid() != 0:
+        missing = "not root"
+    else:
+        host = cgroups.read_map()
+        if host.unified is None and host.hierarchy_of("freezer") is None:
+            missing = "no cgroup2 and no v1 freezer hierarchy is mounted"
+    if not missing:
+        return "linux", "root, and cgroups are mounted"
+    if wanted == "linux":
+        raise Terminal(f"--launcher linux: {missing}", Reason.NOT_ON_THIS_LAUNCHER)
+    return "posix", missing
+
+
+def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
+    """A containerizer ready to `recover`. Raises Terminal for settings that name what does not exist."""
+    from reconciler.runtime.composing import ComposingContainerizer
+    from reconciler.runtime.mesos.containerizer import MesosContainerizer
+
+    names = settings.containerizers or CONTAINERIZERS
+    if unknown := [name for name in names if name not in CONTAINERIZERS]:
+        raise Terminal(f"--containerizers: no such containerizer: {', '.join(unknown)}; enabled: mesos")
+    settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    launcher, isolators = _launcher_and_isolators(settings)
+    mesos = MesosContainerizer(runtime_dir=settings.runtime_dir, launcher=launcher, isolators=isolators, notify=notify)
+    return ComposingContainerizer([mesos])
+
+
+def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
+    from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
+    from reconciler.runtime.isolators.namespaces import NamespacesIsolator
+    from reconciler.runtime.kernel import cgroups
+    from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+    from reconciler.runtime.launcher.linux import LinuxLauncher
+    from reconciler.runtime.launcher.posix import PosixLauncher
+
+    name, _ = choose_launcher(settings.launcher)
+    if name == "posix":
+        return PosixLauncher(settings.runtime_dir), _chosen([FilesystemPosixIsolator()], settings.isolation)
+    host = cgroups.read_map()
+    tree = CgroupTree(host, settings.cgroups_root, settings.owner)
+    mounts = [hierarchy.mount for hierarchy in host.hierarchies]
+    isolators: list[Isolator] = [
+        NamespacesIsolator(),
+        FilesystemLinuxIsolator(settings.root, settings.runtime_dir, mounts),
+        *_cgroup_isolators(host),
+    ]
+    return LinuxLauncher(settings.runtime_dir, tree), _chosen(isolators, settings.isolation)
+
+
+def _cgroup_isolators(host: CgroupMap) -> list[Isolator]:
+    from reconciler.runtime.isolators.cgroups_cpu import CpuIsolator
+    from reconciler.runtime.isolators.cgroups_mem import MemoryIsolator
+    from reconciler.runtime.isolators.cgroups_pids import PidsIsolator
+
+    return [CpuIsolator(host), MemoryIsolator(host), PidsIsolator(host)]
+
+
+def _chosen(isolators: list[Isolator], isolation: tuple[str, ...] | None) -> list[Isolator]:
+    """Those that `--isolation` names, in their own fixed order; all of them when it is not given."""
+    if isolation is None:
+        return isolators
+    known = [isolator.name for isolator in isolators]
+    if unknown := [name for name in isolation if name not in known]:
+        raise Terminal(f"--isolation: no such isolator here: {', '.join(unknown)}; there are: {', '.join(known)}")
+    return [isolator for isolator in isolators if isolator.name in isolation]
+
+
+def observe(settings: RuntimeSettings) -> Mapping[str, ContainerStatus]:
+    """What the checkpoints and the kernel say, without an agent and without changing anything."""
+    from reconciler.runtime.mesos.observing import observe_runs
+
+    return observe_runs(settings.runtime_dir)
+
+
+async def end(settings: RuntimeSettings) -> None:
+    """No container is left: have the keeper go now, and remove our cgroup roots and our empty directories."""
+    from reconciler.runtime.kernel import cgroups
+    from reconciler.runtime.launcher import connection
+    from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+
+    await asyncio.to_thread(connection.end, settings.runtime_dir, _END_SECONDS)
+    name, _ = choose_launcher(settings.launcher)
+    if name == "linux":
+        tree = CgroupTree(cgroups.read_map(), settings.cgroups_root, settings.owner)
+        await asyncio.to_thread(tree.remove_roots)
+    for directory in (settings.runtime_dir / "containers", settings.runtime_dir):
+        with contextlib.suppress(OSError):
+            directory.rmdir()

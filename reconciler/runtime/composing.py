@@ -1,0 +1,145 @@
+"""The composing containerizer: the configured ones acting as one (composite pattern), as in Mesos.
+
+Each is offered a top-level container in turn, and only NOT_SUPPORTED moves on to the next; a nested one goes to
+the owner of its root. A container is LAUNCHING, LAUNCHED or DESTROYING here; one that is being launched can
+be destroyed, which also ends the round of offers. One failing containerizer does not take the others down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from reconciler.errors import ReconcilerError, Retryable
+from reconciler.runtime.containerizer import (
+    ContainerConfig,
+    Containerizer,
+    ContainerStatus,
+    LaunchResult,
+    Termination,
+)
+from reconciler.states import Reason
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ResourceAmounts
+
+log = logging.getLogger(__name__)
+
+
+class Composed(Enum):
+    LAUNCHING = "LAUNCHING"
+    LAUNCHED = "LAUNCHED"
+    DESTROYING = "DESTROYING"
+
+
+@dataclass(slots=True)
+class _Entry:
+    state: Composed
+    owner: Containerizer
+
+
+class ComposingContainerizer:
+    name = "composing"
+
+    def __init__(self, containerizers: Sequence[Containerizer]) -> None:
+        self._containerizers = tuple(containerizers)
+        self._entries: dict[str, _Entry] = {}
+        self._failed: dict[str, str] = {}
+
+    async def recover(self) -> None:
+        """All in parallel. What cannot be recovered now makes its containers unknown, not absent."""
+        results = await asyncio.gather(
+            *(containerizer.recover() for containerizer in self._containerizers), return_exceptions=True
+        )
+        for containerizer, result in zip(self._containerizers, results, strict=True):
+            if isinstance(result, (ReconcilerError, OSError)):
+                self._failed[containerizer.name] = f"{containerizer.name}: recovery failed: {result}"
+                log.error("%s", self._failed[containerizer.name])
+            elif isinstance(result, BaseException):
+                raise result
+            for name in containerizer.containers():
+                self._entries[name] = _Entry(Composed.LAUNCHED, containerizer)
+
+    async def launch(self, config: ContainerConfig) -> LaunchResult:
+        if config.name in self._entries:
+            return LaunchResult.ALREADY_LAUNCHED
+        for containerizer in self._candidates(config):
+            entry = _Entry(Composed.LAUNCHING, containerizer)
+            self._entries[config.name] = entry
+            try:
+                result = await containerizer.launch(config)
+            finally:
+                self._settle(config.name, entry)
+            if result is not LaunchResult.NOT_SUPPORTED:
+                return result
+            if entry.state is Composed.DESTROYING:
+                raise Retryable(f"{config.name} was destroyed while it was launched", Reason.DESTROYED)
+        return LaunchResult.NOT_SUPPORTED
+
+    def _candidates(self, config: ContainerConfig) -> Sequence[Containerizer]:
+        if config.spec.parent is None:
+            return self._containerizers
+        root = self._entries.get(config.spec.root)
+        if root is None:
+            raise Retryable(f"{config.name}: its root {config.spec.root} is not running", Reason.PARENT_NOT_RUNNING)
+        return (root.owner,)
+
+    def _settle(self, name: str, entry: _Entry) -> None:
+        """After an answer or a failure: the owner knows best whether there is something to look after."""
+        if name not in entry.owner.containers():
+            self._entries.pop(name, None)
+        elif entry.state is Composed.LAUNCHING:
+            entry.state = Composed.LAUNCHED
+
+    def _owner(self, name: str) -> Containerizer | None:
+        entry = self._entries.get(name)
+        if entry is not None:
+            return entry.owner
+        return next((one for one in self._containerizers if name in one.containers()), None)
+
+    async def update(self, name: str, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        owner = self._owner(name)
+        if owner is None:
+            raise Retryable(f"{name} is not known: nothing to update", Reason.STATE_UNKNOWN)
+        await owner.update(name, requests, limits)
+
+    async def status(self, name: str) -> ContainerStatus | None:
+        owner = self._owner(name)
+        if owner is not None:
+            return await owner.status(name)
+        if self._failed:
+            raise Retryable("; ".join(self._failed.values()), Reason.STATE_UNKNOWN)
+        return None
+
+    async def wait(self, name: str) -> Termination | None:
+        owner = self._owner(name)
+        return await owner.wait(name) if owner else None
+
+    async def kill(self, name: str, signal: int) -> bool:
+        owner = self._owner(name)
+        return await owner.kill(name, signal) if owner else False
+
+    async def destroy(self, name: str, *, grace: float | None = None) -> Termination | None:
+        """Unknown names are asked of everyone: one of them may have left-overs."""
+        entry = self._entries.get(name)
+        if entry is not None:
+            entry.state = Composed.DESTROYING
+            termination = await entry.owner.destroy(name, grace=grace)
+            gone = set(entry.owner.containers())
+            for known in [known for known, other in self._entries.items() if other.owner is entry.owner]:
+                if known not in gone:
+                    self._entries.pop(known)
+            return termination
+        results = await asyncio.gather(*(one.destroy(name, grace=grace) for one in self._containerizers))
+        return next((result for result in results if result is not None), None)
+
+    def containers(self) -> Sequence[str]:
+        return sorted({name for containerizer in self._containerizers for name in containerizer.containers()})
+
+    async def close(self) -> None:
+        for containerizer in self._containerizers:
+            await containerizer.close()

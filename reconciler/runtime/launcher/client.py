@@ -1,0 +1,102 @@
+"""`exec`: a further process in a running container, in all of its namespaces and in its cgroups.
+
+Works without an agent: the checkpoint says who the container's first process is, the keeper forks. The new
+process gets the caller's standard streams and ends with the caller. Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.errors import LaunchFailed, Retryable
+from reconciler.runtime.kernel import proc
+from reconciler.runtime.launcher import connection
+from reconciler.runtime.launcher.cgroup_tree import LEAF
+from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
+from reconciler.runtime.launcher.launcher import closing_fds
+from reconciler.states import ContainerState, Reason
+
+if TYPE_CHECKING:
+    from reconciler.runtime.mesos.checkpoint import Run
+
+
+def exec_in(run: Run, runtime_dir: Path, argv: list[str], *, env: Mapping[str, str], cwd: str | None) -> int:
+    """Run `argv` in the container of `run`, wait, and return its exit code (128+n for a death by signal n).
+    Raises Retryable when the container does not run, LaunchFailed when the command cannot be started."""
+    if run.pid is None or run.start is None or run.state is not ContainerState.RUNNING:
+        raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN)
+    try:
+        pidfd = os.pidfd_open(run.pid)
+    except ProcessLookupError:
+        raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN) from None
+    fds = {"stdin": os.dup(0), "stdout": os.dup(1), "stderr": os.dup(2), "parent": pidfd, **_places(run.cgroups)}
+    with closing_fds(fds), connection.connect(runtime_dir) as sock:
+        if not proc.is_running(run.pid, run.start):
+            raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN)
+        sock.settimeout(None)
+        caller = connection.Caller(sock)
+        caller.hello("exec")
+        return _run(caller, run, fds, argv, env, cwd)
+
+
+def _run(
+    caller: connection.Caller,
+    run: Run,
+    fds: Mapping[str, int],
+    argv: list[str],
+    env: Mapping[str, str],
+    cwd: str | None,
+) -> int:
+    differ = _other_namespaces(run.pid or 0)
+    names = {"name": run.name, "run": secrets.token_hex(8)}
+    fork: dict[str, Any] = {"clone": [], "transient": True, "plan": _plan(run, differ, argv, env, cwd)}
+    if "pid" in differ:
+        fork["enter_pid"] = "parent"
+    try:
+        _, given = caller.call("fork", fds, **names, **fork)
+        for fd in given:
+            os.close(fd)
+        caller.call("release", **names)
+    except connection.KeeperError as error:
+        code = NOT_FOUND if error.stage == "exec" and error.errno == errno.ENOENT else NOT_EXECUTABLE
+        raise LaunchFailed(f"{run.name}: {error.sentence()}", code) from error
+    while True:
+        message, _ = caller.receive()
+        if message.get("event") == "exit" and message["run"] == names["run"]:
+            code = os.waitstatus_to_exitcode(message["status"])
+            return code if code >= 0 else 128 - code
+
+
+def _plan(run: Run, differ: set[str], argv: list[str], env: Mapping[str, str], cwd: str | None) -> dict[str, Any]:
+    """As the container's own, but for what made its namespaces."""
+    steps: list[dict[str, Any]] = []
+    if inside := sorted(differ - {"pid"}):
+        steps.append({"op": "enter", "of": "parent", "namespaces": inside})
+    own = {step["op"]: dict(step) for step in run.plan["steps"] if step["op"] in ("workdir", "user")}
+    if cwd is not None:
+        own["workdir"] = {"op": "workdir", "target": cwd}
+    steps += [own[op] for op in ("workdir", "user") if op in own]
+    return {**run.plan, "init": False, "argv": argv, "env": {**run.plan["env"], **env}, "steps": steps}
+
+
+def _other_namespaces(pid: int) -> set[str]:
+    """The namespaces of the container that are not the caller's, which are the keeper's."""
+    ours = proc.namespaces("self")
+    return {name for name, inode in proc.namespaces(pid).items() if ours.get(name) != inode}
+
+
+def _places(cgroups: Mapping[str, str]) -> dict[str, int]:
+    """Descriptors by which the keeper places the process in the container's cgroups."""
+    fds: dict[str, int] = {}
+    for hierarchy, directory in cgroups.items():
+        leaf = os.path.join(directory, LEAF)
+        if os.path.isdir(leaf):
+            fds["into"] = os.open(leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            fds[f"place:{hierarchy}"] = os.open(os.path.join(directory, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
+    return fds

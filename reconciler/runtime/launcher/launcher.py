@@ -1,0 +1,150 @@
+"""The Launcher contract: forking and destroying containers, and nothing else.
+
+    create ─▶ fork (child blocked) ─▶ release ─▶ exec'ed │ KeeperError: why not
+                                         ⋮
+                       kill ─▶ destroy (nothing of it is left)
+
+Which namespaces and limits it can give is `gives`; what a spec names beyond that makes the
+container Blocked, what it leaves open falls back to shared. After Mesos's `Launcher`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from reconciler.runtime.launcher import channel, connection
+from reconciler.runtime.launcher.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """What to fork. run: id of this launch; plan: for the child (argv, env, init, steps); clone: namespaces to
+    make; enter: pidfd of the parent's first process when the child goes into its pid namespace."""
+
+    name: str
+    run: str
+    plan: Mapping[str, Any]
+    clone: tuple[str, ...]
+    fds: Mapping[str, int]
+    parent: int | None = None
+    enter_pid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A blocked child: host pid, start time in clock ticks since boot, and a pidfd that the caller owns."""
+
+    pid: int
+    start: int
+    pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A container that was recorded as running: who its first process was."""
+
+    name: str
+    run: str
+    pid: int
+    start: int
+
+
+class Launcher(Protocol):
+    name: str
+    gives: frozenset[str]
+    limits: bool
+
+    async def recover(self, expected: Mapping[str, Known], reaped: Callable[[str], int]) -> set[str]:
+        """Have the keeper look after what still runs; returns the names of orphans: ours, but not expected.
+        reaped: opens the file for a container's reaped status."""
+        ...
+
+    async def create(self, name: str) -> Mapping[str, str]:
+        """Whatever must exist before the fork; hierarchy → cgroup directory."""
+        ...
+
+    async def fork(self, fork: Fork) -> Forked: ...
+
+    async def release(self, name: str, run: str) -> None:
+        """Returns once the payload was exec'ed. Raises KeeperError with the stage that failed."""
+        ...
+
+    async def kill(self, name: str, pid: int, start: int) -> None:
+        """SIGKILL everything in the container, nested ones included."""
+        ...
+
+    async def destroy(self, name: str, timeout: float) -> None:
+        """Everything is dead: remove what `create` made. Idempotent. Raises OSError that says what is stuck."""
+        ...
+
+    def watch_keeper(self, lost: Callable[[], None]) -> None:
+        """Call `lost` when the keeper has gone."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class KeeperLink:
+    """The connection to the keeper that both launchers share: opened when first needed, again when lost."""
+
+    def __init__(self, runtime_dir: Path, cgroup_roots: tuple[str, ...] = ()) -> None:
+        self.runtime_dir = runtime_dir
+        self.cgroup_roots = cgroup_roots
+        self._connection: Connection | None = None
+        self._opening = asyncio.Lock()
+        self.on_lost: Callable[[], None] = lambda: None
+        self.known: dict[str, channel.Message] = {}
+
+    async def get(self) -> Connection:
+        async with self._opening:
+            if self._connection is None or not self._connection.open:
+                sock = await asyncio.to_thread(connection.connect, self.runtime_dir)
+                opened = Connection(sock, self._lost)
+                roots = list(self.cgroup_roots)
+                answer, _ = await opened.call("hello", role="agent", version=connection.VERSION, roots=roots)
+                self.known = {container["name"]: container for container in answer["containers"]}
+                self._connection = opened
+            return self._connection
+
+    def _lost(self) -> None:
+        self._connection = None
+        self.on_lost()
+
+    async def fork(self, fork: Fork, fds: Mapping[str, int]) -> Forked:
+        link = await self.get()
+        fields: dict[str, Any] = {"name": fork.name, "run": fork.run, "plan": dict(fork.plan), "clone": fork.clone}
+        if fork.parent is not None:
+            fds = {**fds, "parent": fork.parent}
+            if fork.enter_pid:
+                fields["enter_pid"] = "parent"
+        answer, given = await link.call("fork", fds, **fields)
+        return Forked(pid=answer["pid"], start=answer["start"], pidfd=given[0])
+
+    async def release(self, name: str, run: str) -> None:
+        await (await self.get()).call("release", name=name, run=run)
+
+    async def adopt(self, known: Known, fds: Mapping[str, int]) -> None:
+        """Raises KeeperError (ESRCH) when it has ended meanwhile."""
+        link = await self.get()
+        await link.call("adopt", fds, name=known.name, run=known.run, pid=known.pid, start=known.start)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+@contextlib.contextmanager
+def closing_fds(fds: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
+    """The descriptors are ours until they have been sent, whatever happens."""
+    try:
+        yield fds
+    finally:
+        for fd in fds.values():
+            os.close(fd)

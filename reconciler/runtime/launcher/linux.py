@@ -1,0 +1,87 @@
+"""The linux launcher: namespaces, and a cgroup per container in every hierarchy used.
+
+The agent makes and removes the cgroups, in threads, and passes open descriptors; the keeper clones, places
+and reaps. Where there is a cgroup2 mount the child is born in its cgroup (CLONE_INTO_CGROUP); in v1
+hierarchies it is moved there while still blocked. Killing goes through the cgroup, so nothing that forks
+away escapes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from reconciler.runtime.kernel.syscalls import NAMESPACES
+from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+from reconciler.runtime.launcher.connection import KeeperError
+from reconciler.runtime.launcher.launcher import Fork, Forked, KeeperLink, Known, closing_fds
+
+
+class LinuxLauncher:
+    name = "linux"
+    gives = frozenset(NAMESPACES) - {"user"}
+    limits = True
+
+    def __init__(self, runtime_dir: Path, tree: CgroupTree) -> None:
+        self.tree = tree
+        self.link = KeeperLink(runtime_dir, tree.roots())
+
+    async def recover(self, expected: Mapping[str, Known], reaped: Callable[[str], int]) -> set[str]:
+        await self.link.get()
+        for name, known in expected.items():
+            if name in self.link.known:
+                continue
+            fds = await asyncio.to_thread(self._end_fds, name)
+            with contextlib.suppress(KeeperError), closing_fds({**fds, "reaped": reaped(name)}) as adopting:
+                await self.link.adopt(known, adopting)
+        return (await asyncio.to_thread(self.tree.list) | set(self.link.known)) - set(expected)
+
+    async def create(self, name: str) -> Mapping[str, str]:
+        return await asyncio.to_thread(self.tree.create, name)
+
+    async def fork(self, fork: Fork) -> Forked:
+        with closing_fds(await asyncio.to_thread(self._place_fds, fork.name)) as places:
+            return await self.link.fork(fork, {**fork.fds, **places})
+
+    def _place_fds(self, name: str) -> dict[str, int]:
+        """Descriptors by which the keeper places the child and later ends what it leaves."""
+        fds: dict[str, int] = {}
+        try:
+            for hierarchy, directory in self.tree.process_dirs(name).items():
+                if self.tree.version(hierarchy) == 2:
+                    fds["into"] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                else:
+                    procs = os.path.join(directory, "cgroup.procs")
+                    fds[f"place:{hierarchy}"] = os.open(procs, os.O_WRONLY | os.O_CLOEXEC)
+            fds.update(self._end_fds(name))
+        except BaseException:
+            for fd in fds.values():
+                os.close(fd)
+            raise
+        return fds
+
+    def _end_fds(self, name: str) -> dict[str, int]:
+        directory = self.tree.tracking_dir(name)
+        with contextlib.suppress(FileNotFoundError):
+            return {"kill": os.open(os.path.join(directory, "cgroup.kill"), os.O_WRONLY | os.O_CLOEXEC)}
+        with contextlib.suppress(FileNotFoundError):
+            return {"procs": os.open(os.path.join(directory, "cgroup.procs"), os.O_RDONLY | os.O_CLOEXEC)}
+        return {}
+
+    async def release(self, name: str, run: str) -> None:
+        await self.link.release(name, run)
+
+    async def kill(self, name: str, pid: int, start: int) -> None:
+        await asyncio.to_thread(self.tree.kill, name)
+
+    async def destroy(self, name: str, timeout: float) -> None:
+        await asyncio.to_thread(self.tree.remove, name, timeout)
+
+    def watch_keeper(self, lost: Callable[[], None]) -> None:
+        self.link.on_lost = lost
+
+    async def close(self) -> None:
+        self.link.close()

@@ -1,0 +1,130 @@
+"""The checkpoint of one run: `RUNTIME/containers/<name>/run.json`, and the two files of its end beside it.
+
+    run.json   who it is (run id, boot id, pid, start time) and what a later agent needs to adopt or destroy it;
+               written before the fork, before the release, and at every change of state
+    exit       the payload's raw wait status, decimal, by the container's init
+    reaped     the first process's raw wait status, decimal, by the keeper
+
+The identity is on disk before the child may run, so no process of ours is ever unknown. Standard library
+only: reading verbs and recovery share this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reconciler.runtime.containerizer import ContainerStatus, Termination
+from reconciler.states import ContainerState, Reason
+
+VERSION = 1
+RUN, EXIT, REAPED = "run.json", "exit", "reaped"
+
+
+class Unreadable(Exception):
+    """A checkpoint that cannot be understood; its container is quarantined, no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """state None: ended and cleaned up. pid None: not forked yet. start: clock ticks since boot."""
+
+    name: str
+    run: str
+    boot: str
+    digest: str
+    launcher: str
+    state: ContainerState | None
+    pid: int | None = None
+    start: int | None = None
+    started_at: float | None = None
+    kill_signal: str = "SIGTERM"
+    grace: float = 3.0
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+    cgroups: Mapping[str, str] = field(default_factory=dict)
+    sandbox: str = ""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
+    termination: Termination | None = None
+
+    def status(self) -> ContainerStatus:
+        return ContainerStatus(
+            name=self.name,
+            containerizer="mesos",
+            state=self.state,
+            digest=self.digest,
+            pid=self.pid if self.termination is None and self.state is not None else None,
+            started_at=self.started_at,
+            termination=self.termination,
+            namespaces=self.namespaces,
+            cgroups=self.cgroups,
+            message=self.message,
+        )
+
+
+class Checkpoints:
+    """All checkpoints below one runtime directory."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self.base = runtime_dir / "containers"
+
+    def directory(self, name: str) -> Path:
+        return self.base / name
+
+    def names(self) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self.base) if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
+    def read(self, name: str) -> Run | None:
+        """None when there is none. Raises Unreadable."""
+        path = self.directory(name) / RUN
+        try:
+            return _from_json(json.loads(path.read_bytes()), name)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Unreadable(f"{path}: {error}") from error
+
+    def write(self, run: Run) -> None:
+        directory = self.directory(run.name)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = directory / f"{RUN}.new"
+        temporary.write_text(json.dumps({"version": VERSION, **asdict(run)}))
+        temporary.rename(directory / RUN)
+
+    def open_end(self, name: str, file: str, *, fresh: bool) -> int:
+        """A descriptor for `exit` or `reaped`. fresh: a new run begins, whatever an earlier one left is gone."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if fresh else 0)
+        return os.open(self.directory(name) / file, flags, 0o600)
+
+    def read_end(self, name: str, file: str) -> int | None:
+        """The raw wait status in `exit` or `reaped`; None while it has not been written."""
+        try:
+            text = (self.directory(name) / file).read_text()
+        except FileNotFoundError:
+            return None
+        return int(text) if text.endswith("\n") else None
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.directory(name))
+
+
+def _from_json(data: dict[str, Any], name: str) -> Run:
+    if data.pop("version") != VERSION:
+        raise ValueError("written by another version")
+    if data["name"] != name:
+        raise ValueError(f"is about {data['name']!r}")
+    data["state"] = ContainerState(data["state"]) if data["state"] is not None else None
+    if data["termination"] is not None:
+        data["termination"]["reason"] = Reason(data["termination"]["reason"])
+        data["termination"] = Termination(**data["termination"])
+    return Run(**data)

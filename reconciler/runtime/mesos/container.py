@@ -1,0 +1,119 @@
+"""One native container as the agent holds it, and what all work on containers shares: launcher, isolators, records."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from reconciler.runtime.isolators.isolator import Context, Isolator
+from reconciler.runtime.launcher.launcher import Launcher
+from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
+from reconciler.states import ContainerState
+
+T = TypeVar("T")
+
+STAGE_SECONDS = 30.0
+
+
+class Container:
+    """`lock` is held by whoever changes it (launch, destroy); `over` is set once the run has ended and was
+    cleaned up; `unwanted` tells a launch under way to give up at its next step."""
+
+    def __init__(self, run: Run, checkpoints: Checkpoints) -> None:
+        self.run = run
+        self.pidfd = -1
+        self.lock = asyncio.Lock()
+        self.over = asyncio.Event()
+        self.unwanted = False
+        self.ending: asyncio.Task[None] | None = None
+        self._checkpoints = checkpoints
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def alive(self) -> bool:
+        """Its first process was forked and has not been seen to end."""
+        return self.run.pid is not None and self.run.termination is None
+
+    def note(self, **changes: Any) -> None:
+        """Change the run without writing it: for what is only shown."""
+        self.run = replace(self.run, **changes)
+
+    def checkpoint(self, **changes: Any) -> None:
+        self.run = replace(self.run, **changes)
+        self._checkpoints.write(self.run)
+
+    def enter(self, state: ContainerState) -> None:
+        self.note(state=state)
+
+    def signal(self, number: int) -> bool:
+        """Signal the first process (an init forwards to the payload); False when there is none."""
+        if not self.alive or self.pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def watch_end(self, callback: Callable[[], None]) -> None:
+        """Call back once, when the first process has ended."""
+        loop, pidfd = asyncio.get_running_loop(), self.pidfd
+
+        def ended() -> None:
+            loop.remove_reader(pidfd)
+            callback()
+
+        loop.add_reader(pidfd, ended)
+
+    def close(self) -> None:
+        if self.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self.pidfd)
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+@dataclass
+class Workshop:
+    """What launching and ending share. `all`: name → container; `quarantined`: name → why it is left alone."""
+
+    launcher: Launcher
+    isolators: Sequence[Isolator]
+    checkpoints: Checkpoints
+    notify: Callable[[str], None]
+    clock: Callable[[], float]
+    all: dict[str, Container] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)
+
+    def context(self, container: Container) -> Context:
+        directory = self.checkpoints.directory(container.name)
+        return Context(name=container.name, cgroups=container.run.cgroups, runtime_dir=directory)
+
+    async def stage(self, what: str, function: Callable[..., T], *args: object) -> T:
+        """Blocking work in a thread, never waited for longer than a limit. Raises TimeoutError that says what."""
+        try:
+            async with asyncio.timeout(STAGE_SECONDS):
+                return await asyncio.to_thread(function, *args)
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"{what} took longer than {STAGE_SECONDS:.0f} s") from None
+
+    def forget(self, container: Container) -> None:
+        container.close()
+        self.checkpoints.remove(container.name)
+        self.all.pop(container.name, None)
+
+
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event came within that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""The mesos containerizer: native containers through a launcher and a chain of isolators.
+
+    launching   provision ▸ prepare each isolator ▸ fork, child blocked ▸ isolate with the pid ▸ fetch ▸ release
+    ending      first process gone ▸ status ▸ the rest killed ▸ cleaned up; destroy: nested, signal, grace, kill
+    recovery    after a restart of the agent, or of the keeper
+
+Invariants: one launch or destroy of a name at a time; a step that fails leaves a container that `destroy` can
+still take away; nothing here waits without a limit. Follows Mesos's MesosContainerizer, except that a failed
+destroy can be repeated and that one unreadable checkpoint does not fail the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.errors import Retryable, Unsupported
+from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination
+from reconciler.runtime.isolators.isolator import Isolator
+from reconciler.runtime.kernel import proc
+from reconciler.runtime.launcher.launcher import Launcher
+from reconciler.runtime.mesos.checkpoint import Checkpoints
+from reconciler.runtime.mesos.container import Container, Workshop
+from reconciler.runtime.mesos.ending import Endings
+from reconciler.runtime.mesos.fit import refusals
+from reconciler.runtime.mesos.launching import Launching
+from reconciler.runtime.mesos.recovery import Recovery
+from reconciler.states import ContainerState, Reason
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ResourceAmounts
+
+log = logging.getLogger(__name__)
+
+
+class MesosContainerizer:
+    name = "mesos"
+
+    def __init__(
+        self,
+        *,
+        runtime_dir: Path,
+        launcher: Launcher,
+        isolators: Sequence[Isolator],
+        notify: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        boot = proc.boot_id()
+        self._shop = Workshop(launcher, tuple(isolators), Checkpoints(runtime_dir), notify, clock)
+        self._endings = Endings(self._shop)
+        self._launching = Launching(self._shop, self._endings, boot)
+        self._recovery = Recovery(self._shop, self._endings, boot)
+
+    async def recover(self) -> None:
+        await self._recovery.recover()
+
+    async def launch(self, config: ContainerConfig) -> LaunchResult:
+        if config.spec.type != "mesos":
+            return LaunchResult.NOT_SUPPORTED
+        if config.name in self._shop.all:
+            return LaunchResult.ALREADY_LAUNCHED
+        launcher = self._shop.launcher
+        if refused := refusals(config.spec, launcher.name, launcher.gives, limits=launcher.limits):
+            raise Unsupported("; ".join(refused))
+        await self._launching.launch(config, self._parent_of(config))
+        self._shop.notify(config.name)
+        return LaunchResult.LAUNCHED
+
+    def _parent_of(self, config: ContainerConfig) -> Container | None:
+        name = config.spec.parent
+        if name is None:
+            return None
+        parent = self._shop.all.get(name)
+        if parent is None or parent.run.state is not ContainerState.RUNNING or not parent.alive:
+            raise Retryable(f"{config.name}: its parent {name} is not running", Reason.PARENT_NOT_RUNNING)
+        return parent
+
+    async def update(self, name: str, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        container = self._shop.all.get(name)
+        if container is None or not container.alive:
+            raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
+        for isolator in self._shop.isolators:
+            context = self._shop.context(container)
+            await self._shop.stage(f"update of {isolator.name}", isolator.update, context, requests, limits)
+
+    async def status(self, name: str) -> ContainerStatus | None:
+        if name in self._shop.quarantined:
+            raise Retryable(self._shop.quarantined[name], Reason.RECORD_UNREADABLE)
+        container = self._shop.all.get(name)
+        return container.run.status() if container else None
+
+    async def wait(self, name: str) -> Termination | None:
+        container = self._shop.all.get(name)
+        if container is None:
+            return None
+        await container.over.wait()
+        return container.run.termination
+
+    async def kill(self, name: str, signal: int) -> bool:
+        container = self._shop.all.get(name)
+        return container is not None and container.signal(signal)
+
+    async def destroy(self, name: str, *, grace: float | None = None) -> Termination | None:
+        return await self._endings.destroy(name, grace)
+
+    def containers(self) -> Sequence[str]:
+        return sorted({*self._shop.all, *self._shop.quarantined})
+
+    async def close(self) -> None:
+        await self._recovery.close()
+        for container in self._shop.all.values():
+            if container.ending is not None and not container.ending.done():
+                await asyncio.wait([container.ending], timeout=1.0)
+            container.close()
+        await self._shop.launcher.close()

@@ -1,0 +1,186 @@
+"""How native containers end, by themselves or because they are destroyed, until nothing of them is left.
+
+    first process gone ▸ its status read ▸ termination written ▸ the rest killed ▸ cgroups removed ▸ isolators, in reverse
+    destroy: nested ones first ▸ signal ▸ grace ▸ kill ▸ as above ▸ checkpoint removed
+
+Every stage can be repeated: what is stuck is named in `message`, `destroy` raises Retryable, and the next
+`destroy` goes on from there. A stuck child does not keep its siblings, or its parent's processes, alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+
+from reconciler.errors import Retryable
+from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.kernel import proc, syscalls
+from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
+from reconciler.runtime.mesos.container import Container, Workshop, within
+from reconciler.runtime.mesos.termination import terminate
+from reconciler.states import ContainerState, Reason
+
+log = logging.getLogger(__name__)
+
+REMOVE_SECONDS = 10.0
+KILL_SECONDS = 10.0
+STATUS_SECONDS = 2.0
+_POLL = 0.005
+
+
+class Endings:
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+
+    # ---- by itself
+
+    def watch(self, container: Container) -> None:
+        """Have the end of its first process noticed."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            container.ending = loop.create_task(self.ended(container), name=f"end of {container.name}")
+
+        container.watch_end(ended)
+
+    async def ended(self, container: Container) -> None:
+        """The first process is gone: find out how, and clean up."""
+        if container.run.termination is None:
+            status, reaped = await self._final_status(container)
+            oom = await self._out_of_memory(container)
+            if container.run.termination is None:  # a failed launch may have said so meanwhile
+                now, gone = self._shop.clock(), self._parent_is_gone(container)
+                ended = terminate(exit_status=status, reaped=reaped, parent_ended=gone, oom=oom, now=now)
+                container.checkpoint(termination=ended, state=ContainerState.DESTROYING)
+                self._shop.notify(container.name)
+                await self.clean_up(container)
+        self._shop.notify(container.name)
+
+    async def _final_status(self, container: Container) -> tuple[int | None, int | None]:
+        """The init's and the keeper's record. Polled: the keeper reaps after the kernel has told us."""
+        deadline = time.monotonic() + STATUS_SECONDS
+        while True:
+            status = self._shop.checkpoints.read_end(container.name, EXIT)
+            reaped = self._shop.checkpoints.read_end(container.name, REAPED)
+            if reaped is None and container.pidfd >= 0:
+                reaped = syscalls.exit_status_of(container.pidfd)
+            if status is not None or reaped is not None or time.monotonic() > deadline:
+                return status, reaped
+            await asyncio.sleep(_POLL)
+
+    def _parent_is_gone(self, container: Container) -> bool:
+        name = container.name.rpartition(".")[0]
+        parent = self._shop.all.get(name)
+        if parent is None or parent.run.pid is None:
+            return bool(name)
+        stat = proc.read_stat(parent.run.pid)
+        return stat is None or stat.start != parent.run.start or stat.dead or stat.exiting
+
+    async def _out_of_memory(self, container: Container) -> str | None:
+        for isolator in self._shop.isolators:
+            with contextlib.suppress(OSError):
+                context = self._shop.context(container)
+                if limitation := await self._shop.stage(isolator.name, isolator.limitation, context):
+                    return limitation.message
+        return None
+
+    async def clean_up(self, container: Container) -> None:
+        """Kill what is left and remove what was made; what is stuck is said in `message`."""
+        try:
+            await self._kill_all(container)
+            await self._undo(container)
+        except OSError as error:
+            log.warning("%s: clean-up is stuck: %s", container.name, error)
+            container.note(message=f"clean-up is stuck: {error}")
+            return
+        container.close()
+        container.checkpoint(state=None, message="")
+        container.over.set()
+
+    async def _kill_all(self, container: Container) -> None:
+        await self._shop.launcher.kill(container.name, container.run.pid or 0, container.run.start or 0)
+
+    async def _undo(self, container: Container) -> None:
+        await self._shop.launcher.destroy(container.name, REMOVE_SECONDS)
+        context = self._shop.context(container)
+        for isolator in reversed(self._shop.isolators):
+            await self._shop.stage(f"clean-up of {isolator.name}", isolator.cleanup, context)
+
+    async def give_up(self, container: Container) -> None:
+        """A launch ended before there was a run to speak of: nothing may be left of it. What is, `destroy` takes."""
+        try:
+            await self._kill_and_wait(container)
+            await self._undo(container)
+        except (OSError, Retryable) as error:
+            log.warning("%s: a failed launch could not be undone yet: %s", container.name, error)
+            return
+        self._shop.forget(container)
+
+    # ---- destroyed
+
+    async def destroy(self, name: str, grace: float | None) -> Termination | None:
+        children = [other for other in self._shop.all if other.rpartition(".")[0] == name]
+        results = await asyncio.gather(*(self.destroy(child, grace) for child in children), return_exceptions=True)
+        container = self._shop.all.get(name)
+        if container is None:
+            await self._destroy_unknown(name)
+            termination = None
+        else:
+            termination = await self._destroy(container, grace)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return termination
+
+    async def _destroy(self, container: Container, grace: float | None) -> Termination | None:
+        container.unwanted = True
+        async with container.lock:
+            if self._shop.all.get(container.name) is not container:
+                return container.run.termination
+            if container.alive:
+                container.checkpoint(state=ContainerState.DESTROYING)
+                self._shop.notify(container.name)
+                container.signal(signal.Signals[container.run.kill_signal])
+                if not await within(container.over, container.run.grace if grace is None else grace):
+                    await self._kill_and_wait(container)
+            await self._finish(container)
+            self._shop.forget(container)
+            return container.run.termination
+
+    async def _kill_and_wait(self, container: Container) -> None:
+        await self._kill_all(container)
+        if container.alive and not await within(container.over, KILL_SECONDS):
+            if not container.alive:
+                return  # dead, and its clean-up is what takes time
+            stat = proc.read_stat(container.run.pid or 0)
+            where = f"pid {container.run.pid} is in state {stat.state}" if stat else "its end was not noticed"
+            message = f"{container.name}: not dead {KILL_SECONDS:.0f} s after SIGKILL, {where}; it is tried again"
+            container.note(message=message)
+            raise Retryable(message, Reason.DESTROY_FAILED)
+
+    async def _finish(self, container: Container) -> None:
+        """The clean-up, unless it is done already. Raises Retryable with what is stuck."""
+        if container.ending is not None:
+            await asyncio.wait([container.ending], timeout=REMOVE_SECONDS + STATUS_SECONDS)
+        if container.over.is_set():
+            return
+        try:
+            await self._kill_all(container)
+            await self._undo(container)
+        except OSError as error:
+            message = f"{container.name}: {error}; it is tried again"
+            container.note(message=message)
+            raise Retryable(message, Reason.DESTROY_FAILED) from error
+
+    async def _destroy_unknown(self, name: str) -> None:
+        """No such container to our knowledge: make sure that the kernel agrees."""
+        try:
+            await self._shop.launcher.kill(name, 0, 0)
+            await self._shop.launcher.destroy(name, REMOVE_SECONDS)
+        except OSError as error:
+            raise Retryable(f"{name}: {error}; it is tried again", Reason.DESTROY_FAILED) from error
+        await asyncio.to_thread(self._shop.checkpoints.remove, name)
+        self._shop.quarantined.pop(name, None)

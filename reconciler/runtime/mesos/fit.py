@@ -1,0 +1,51 @@
+"""Does a spec fit a launcher? Pure.
+
+What the spec names and the launcher cannot give refuses the container (Blocked, reason NotOnThisLauncher);
+what it leaves open falls back to shared with the host, and its status says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from typing import TYPE_CHECKING
+
+from reconciler.spec.namespaces import Sharing, effective, explicit
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ContainerSpec
+
+_LIMITS = ("cpus", "memory", "pids")
+
+
+def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: bool) -> list[str]:
+    """One sentence per thing that is asked for and cannot be had."""
+    table, named = effective(spec), explicit(spec)
+    found = []
+    for name in sorted(named):
+        if table[name] is Sharing.PRIVATE and name not in gives:
+            found.append(_sentence(f"namespaces.{name}: private", launcher, "leave it out to share the host's"))
+    if spec.hostname is not None and "uts" not in gives:
+        found.append(_sentence("hostname", launcher, "it needs a private uts namespace"))
+    if not limits:
+        for name in _LIMITS:
+            if getattr(spec.resources.limits, name) is not None:
+                found.append(_sentence(f"resources.limits.{name}", launcher, "it has no cgroups"))
+    if spec.user is not None and os.geteuid() != 0:
+        found.append(_sentence("user", launcher, "only root can become another user"))
+    return found
+
+
+def _sentence(field: str, launcher: str, why: str) -> str:
+    return f"spec.{field} cannot be had with the {launcher} launcher ({why})"
+
+
+def shared_notice(spec: ContainerSpec, launcher: str, gives: Set[str]) -> str:
+    """What would be private with another launcher and is shared with this one; empty when nothing is."""
+    named = explicit(spec)
+    shared = [
+        name
+        for name, sharing in effective(spec).items()
+        if sharing is Sharing.PRIVATE and name not in gives and name not in named
+    ]
+    return f"{launcher} launcher: shares the host's {', '.join(shared)}" if shared else ""

@@ -1,0 +1,90 @@
+"""The launch plan of a container: pure data for the child, built from the spec and the isolators' contributions.
+
+    {name, init, undumpable, argv, env, steps}
+
+Steps come in the isolators' order; the working directory and the user are last, in this order: the sandbox may
+be readable by root alone, and nothing after the change of user has privileges.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import Any
+
+from reconciler.errors import Terminal
+from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators.isolator import LaunchInfo
+from reconciler.states import Reason
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def argv_of(config: ContainerConfig) -> list[str] | None:
+    """None for a holder of the shared namespaces."""
+    spec = config.spec
+    if spec.shell is not None:
+        return ["/bin/sh", "-c", spec.shell, "sh", *spec.args] if spec.args else ["/bin/sh", "-c", spec.shell]
+    if spec.command:
+        return [*spec.command, *spec.args]
+    return None
+
+
+class Account:
+    """Who the container runs as. Raises Terminal for a user this host does not know."""
+
+    def __init__(self, user: str | None) -> None:
+        self.home = "/"
+        self.uid, self.gid, self.groups = os.geteuid(), os.getegid(), [os.getegid()]
+        if user is None:
+            self.home = _home(self.uid)
+            return
+        name, _, group = user.partition(":")
+        if name.isdecimal():
+            self.uid = int(name)
+            self.gid = int(group) if group else _primary_group(self.uid)
+            self.groups = [self.gid]
+            self.home = _home(self.uid)
+            return
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            message = f"spec.user: this host has no user {name!r}; use a name of /etc/passwd or uid[:gid]"
+            raise Terminal(message, Reason.INVALID_SPEC) from None
+        self.uid, self.gid, self.home = entry.pw_uid, entry.pw_gid, entry.pw_dir
+        self.groups = os.getgrouplist(name, self.gid)
+
+
+def _home(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return "/"
+
+
+def _primary_group(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
+
+
+def build(config: ContainerConfig, info: LaunchInfo, account: Account, *, privileged: bool) -> dict[str, Any]:
+    """The agent's own environment is no part of it."""
+    spec = config.spec
+    sandbox = os.path.realpath(config.sandbox)
+    env = {"PATH": PATH, "HOME": account.home, "MESOS_SANDBOX": sandbox, **info.env}
+    env.update({name: value for name, value in spec.env.items() if isinstance(value, str)})
+    steps = [dict(step) for step in info.steps]
+    steps.append({"op": "workdir", "target": os.path.join(sandbox, spec.working_dir or "")})
+    if privileged:
+        steps.append({"op": "user", "uid": account.uid, "gid": account.gid, "groups": account.groups})
+    argv = argv_of(config)
+    return {
+        "name": spec.name,
+        "init": spec.init or argv is None,
+        "undumpable": privileged,
+        "argv": argv,
+        "env": env,
+        "steps": steps,
+    }

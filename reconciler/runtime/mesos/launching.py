@@ -1,0 +1,172 @@
+"""The launch pipeline of a native container, in Mesos's order (containerizer.cpp), undone when a step fails.
+
+    PROVISIONING  checkpoint, sandbox
+    PREPARING     cgroups ▸ each isolator's prepare, in order ▸ the launch plan ▸ fork, child blocked ▸ checkpoint
+    ISOLATING     each isolator's isolate with the pid
+    FETCHING      (what the spec wants in the sandbox)
+    RUNNING       release ▸ the child carries its plan out and execs ▸ checkpoint
+
+The identity of the process is on disk before it is released, so a later agent knows it whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from typing import Protocol
+
+from reconciler.errors import LaunchFailed, Retryable, Terminal
+from reconciler.runtime.containerizer import ContainerConfig, Termination
+from reconciler.runtime.isolators.isolator import LaunchInfo, merge
+from reconciler.runtime.kernel import proc
+from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
+from reconciler.runtime.launcher.connection import KeeperError
+from reconciler.runtime.launcher.launcher import Fork, closing_fds
+from reconciler.runtime.mesos import launch_plan
+from reconciler.runtime.mesos.checkpoint import EXIT, REAPED, Run
+from reconciler.runtime.mesos.container import Container, Workshop
+from reconciler.runtime.mesos.fit import shared_notice
+from reconciler.runtime.mesos.output import open_streams
+from reconciler.states import ContainerState, Reason
+
+
+class Ending(Protocol):
+    """What a launch needs of `ending`: to have the end noticed, and to take away what failed."""
+
+    def watch(self, container: Container) -> None: ...
+
+    async def clean_up(self, container: Container) -> None: ...
+
+    async def give_up(self, container: Container) -> None: ...
+
+
+class Launching:
+    def __init__(self, workshop: Workshop, ending: Ending, boot: str) -> None:
+        self._shop = workshop
+        self._ending = ending
+        self._boot = boot
+
+    async def launch(self, config: ContainerConfig, parent: Container | None) -> None:
+        """Raises LaunchFailed (kept as a run), Terminal or Retryable (nothing is left)."""
+        container = self._new(config)
+        self._shop.all[config.name] = container
+        async with container.lock:
+            try:
+                await self._carry_out(container, config, parent)
+            except KeeperError as error:
+                raise await self._failed(container, error) from error
+            except OSError as error:  # TimeoutError among them
+                stage = container.run.state
+                await self._ending.give_up(container)
+                raise Retryable(f"{config.name}: launch failed while {stage}: {error}") from error
+            except BaseException:
+                await self._ending.give_up(container)
+                raise
+
+    def _new(self, config: ContainerConfig) -> Container:
+        spec, launcher = config.spec, self._shop.launcher
+        run = Run(
+            name=config.name,
+            run=secrets.token_hex(8),
+            boot=self._boot,
+            digest=config.digest,
+            launcher=launcher.name,
+            state=ContainerState.PROVISIONING,
+            kill_signal="SIGTERM" if spec.holder else spec.kill_policy.signal,
+            grace=spec.kill_policy.grace_period,
+            sandbox=os.path.realpath(config.sandbox),
+            message=shared_notice(spec, launcher.name, launcher.gives),
+        )
+        return Container(run, self._shop.checkpoints)
+
+    async def _carry_out(self, container: Container, config: ContainerConfig, parent: Container | None) -> None:
+        shop, privileged = self._shop, os.geteuid() == 0
+        account = launch_plan.Account(config.spec.user)
+        container.checkpoint()
+        await shop.stage("making the sandbox", _make_sandbox, config, account if privileged else None)
+
+        container.enter(ContainerState.PREPARING)
+        info = await self._prepare(container, config)
+        container.note(plan=launch_plan.build(config, info, account, privileged=privileged))
+        _still_wanted(container)
+        await self._fork(container, config, info, parent)
+
+        container.enter(ContainerState.ISOLATING)
+        for isolator in shop.isolators:
+            await shop.stage(isolator.name, isolator.isolate, shop.context(container), container.run.pid)
+
+        container.enter(ContainerState.FETCHING)
+        _still_wanted(container)
+        await shop.launcher.release(container.name, container.run.run)
+        # only now are the namespaces in place that the child enters or unshares by itself
+        container.checkpoint(
+            state=ContainerState.RUNNING, started_at=shop.clock(), namespaces=_namespaces(container.run.pid)
+        )
+
+    async def _prepare(self, container: Container, config: ContainerConfig) -> LaunchInfo:
+        shop = self._shop
+        container.note(cgroups=dict(await shop.launcher.create(container.name)))
+        return merge(
+            [
+                await shop.stage(isolator.name, isolator.prepare, config, shop.context(container))
+                for isolator in shop.isolators
+            ]
+        )
+
+    async def _fork(
+        self, container: Container, config: ContainerConfig, info: LaunchInfo, parent: Container | None
+    ) -> None:
+        shop, name = self._shop, container.name
+        with contextlib.ExitStack() as stack:
+            streams = stack.enter_context(closing_fds(await shop.stage("opening the logs", open_streams, config.logs)))
+            ends = {"exit": shop.checkpoints.open_end(name, EXIT, fresh=True)}
+            stack.enter_context(closing_fds(ends))
+            ends["reaped"] = shop.checkpoints.open_end(name, REAPED, fresh=True)
+            nested = parent is not None and bool(shop.launcher.gives)
+            forked = await shop.launcher.fork(
+                Fork(
+                    name=name,
+                    run=container.run.run,
+                    plan=container.run.plan,
+                    clone=tuple(sorted(info.namespaces & shop.launcher.gives)),
+                    fds={**streams, **ends},
+                    parent=parent.pidfd if parent is not None and nested else None,
+                    # shared or private, a nested pid namespace lies in its parent's
+                    enter_pid=nested and ("pid" in info.join or "pid" in info.namespaces),
+                )
+            )
+        container.pidfd = forked.pidfd
+        container.checkpoint(pid=forked.pid, start=forked.start)
+        self._ending.watch(container)
+
+    async def _failed(self, container: Container, error: KeeperError) -> LaunchFailed:
+        """The child did not get as far as its payload. That is a run, with a termination to show for it."""
+        not_found = error.stage == "exec" and error.errno in (errno.ENOENT, errno.ENOTDIR)
+        code = NOT_FOUND if not_found else NOT_EXECUTABLE
+        message = f"launch failed at {error.sentence()}"
+        ended = Termination(code, None, Reason.LAUNCH_FAILED, self._shop.clock(), message)
+        container.checkpoint(termination=ended, state=ContainerState.DESTROYING)
+        await self._ending.clean_up(container)
+        return LaunchFailed(message, code)
+
+
+def _still_wanted(container: Container) -> None:
+    if container.unwanted:
+        raise Retryable(f"{container.name}: was destroyed while it was launched", Reason.DESTROYED)
+
+
+def _namespaces(pid: int | None) -> dict[str, int]:
+    """Of the process; where they cannot be read (another user's process, no root) it shares ours."""
+    found = proc.namespaces(pid) if pid is not None else {}
+    return found or proc.namespaces("self")
+
+
+def _make_sandbox(config: ContainerConfig, owner: launch_plan.Account | None) -> None:
+    try:
+        config.sandbox.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise Terminal(f"{config.name}: its sandbox cannot be made: {error}") from error
+    if owner is not None:
+        os.chown(config.sandbox, owner.uid, owner.gid, follow_symlinks=False)

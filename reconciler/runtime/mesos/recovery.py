@@ -1,0 +1,144 @@
+"""After a restart of the agent: which containers are still there, and what becomes of the rest.
+
+    no checkpoint, but a cgroup or a ward of the keeper     orphan: destroyed
+    unreadable checkpoint                                   quarantined: this one alone, nothing is done to it
+    of another boot, or its first process is gone           ended meanwhile: its status is read, then cleaned up
+    forked but never released                               the keeper ended it with its agent: destroyed
+    its first process runs                                  adopted: a pidfd, and the keeper looks after it
+
+A process is the one we launched only if boot id, pid and start time agree; the pidfd is opened before the
+comparison, so that it cannot come to mean another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+
+from reconciler.errors import Retryable
+from reconciler.runtime.kernel import proc
+from reconciler.runtime.launcher.launcher import Known
+from reconciler.runtime.mesos.checkpoint import REAPED, Run, Unreadable
+from reconciler.runtime.mesos.container import Container, Workshop
+from reconciler.runtime.mesos.ending import Endings
+from reconciler.states import ContainerState
+
+log = logging.getLogger(__name__)
+
+_RELEASE_DOUBT_SECONDS = 0.2
+_KEEPER_RETRY_SECONDS = 1.0
+
+
+class Recovery:
+    def __init__(self, workshop: Workshop, endings: Endings, boot: str) -> None:
+        self._shop = workshop
+        self._endings = endings
+        self._boot = boot
+        self._readopting: asyncio.Task[None] | None = None
+
+    async def recover(self) -> None:
+        """Raises OSError when there can be no keeper, which no container can be launched without."""
+        runs = await asyncio.to_thread(self._read)
+        alive = {run.name: _known(run) for run in runs if self._is_alive(run)}
+        orphans = await self._shop.launcher.recover(alive, self._open_reaped)
+        self._shop.launcher.watch_keeper(self._keeper_lost)
+        for name in sorted(orphans - {run.name for run in runs} - set(self._shop.quarantined)):
+            log.warning("%s: an orphan without a record: destroyed", name)
+            with contextlib.suppress(Retryable):
+                await self._endings.destroy(name, grace=0)
+        for run in runs:  # parents before their nested: names are sorted
+            await self._take_up(run, running=run.name in alive)
+
+    async def close(self) -> None:
+        self._shop.launcher.watch_keeper(lambda: None)
+        if self._readopting is not None:
+            self._readopting.cancel()
+
+    def _open_reaped(self, name: str) -> int:
+        return self._shop.checkpoints.open_end(name, REAPED, fresh=False)
+
+    def _read(self) -> list[Run]:
+        runs = []
+        for name in self._shop.checkpoints.names():
+            try:
+                run = self._shop.checkpoints.read(name)
+            except Unreadable as error:
+                self._shop.quarantined[name] = f"its checkpoint cannot be read, so it is left alone: {error}"
+                log.error("%s: %s", name, self._shop.quarantined[name])
+                continue
+            if run is not None:
+                runs.append(run)
+        return runs
+
+    def _is_alive(self, run: Run) -> bool:
+        if run.boot != self._boot or run.termination is not None or run.pid is None or run.start is None:
+            return False
+        return proc.is_running(run.pid, run.start)
+
+    async def _take_up(self, run: Run, *, running: bool) -> None:
+        if run.pid is None and run.termination is None:
+            await self._endings.destroy(run.name, grace=0)  # not forked yet when its agent died
+            return
+        container = Container(run, self._shop.checkpoints)
+        self._shop.all[run.name] = container
+        if run.termination is not None:
+            await self._endings.clean_up(container)
+        elif running and _hold(container):
+            await self._adopt(container)
+        else:
+            await self._endings.ended(container)
+
+    async def _adopt(self, container: Container) -> None:
+        run = container.run
+        if run.state not in (ContainerState.RUNNING, ContainerState.DESTROYING) and not await _was_released(run):
+            await self._endings.destroy(run.name, grace=0)
+            return
+        namespaces = run.namespaces or proc.namespaces(run.pid or "self")
+        started_at = run.started_at or self._shop.clock()
+        container.checkpoint(state=ContainerState.RUNNING, started_at=started_at, namespaces=namespaces)
+        self._endings.watch(container)
+
+    # ---- the keeper died
+
+    def _keeper_lost(self) -> None:
+        log.warning("the keeper has gone: starting another; containers stay")
+        self._readopting = asyncio.get_running_loop().create_task(self._readopt(), name="readopt")
+
+    async def _readopt(self) -> None:
+        while True:
+            alive = {c.name: _known(c.run) for c in self._shop.all.values() if c.alive}
+            try:
+                await self._shop.launcher.recover(alive, self._open_reaped)
+                return
+            except OSError as error:
+                log.error("no keeper could be started: %s; trying again", error)
+            await asyncio.sleep(_KEEPER_RETRY_SECONDS)
+
+
+def _known(run: Run) -> Known:
+    return Known(name=run.name, run=run.run, pid=run.pid or 0, start=run.start or 0)
+
+
+def _hold(container: Container) -> bool:
+    """A pidfd of that very process; False when it has ended."""
+    run = container.run
+    assert run.pid is not None and run.start is not None
+    try:
+        container.pidfd = os.pidfd_open(run.pid)
+    except ProcessLookupError:
+        return False
+    return proc.is_running(run.pid, run.start)
+
+
+async def _was_released(run: Run) -> bool:
+    """The agent died around the release. A child that was not released ends with its agent, at once."""
+    assert run.pid is not None and run.start is not None
+    deadline = time.monotonic() + _RELEASE_DOUBT_SECONDS
+    while time.monotonic() < deadline:
+        if not proc.is_running(run.pid, run.start):
+            return False
+        await asyncio.sleep(0.01)
+    return True
