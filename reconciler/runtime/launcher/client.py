@@ -53,7 +53,7 @@ def _run(
     cwd: str | None,
 ) -> int:
     differ = _other_namespaces(run.pid or 0)
-    names = {"name": run.name, "run": secrets.token_hex(8)}
+    names: dict[str, Any] = {"name": run.name, "run": secrets.token_hex(8)}
     fork: dict[str, Any] = {"clone": [], "transient": True, "plan": _plan(run, differ, argv, env, cwd)}
     if "pid" in differ:
         fork["enter_pid"] = "parent"

@@ -79,7 +79,7 @@ class Launcher(Protocol):
         """SIGKILL everything in the container, nested ones included."""
         ...
 
-    async def destroy(self, name: str, timeout: float) -> None:
+    async def destroy(self, name: str, seconds: float) -> None:
         """Everything is dead: remove what `create` made. Idempotent. Raises OSError that says what is stuck."""
         ...
 

@@ -77,8 +77,8 @@ class LinuxLauncher:
     async def kill(self, name: str, pid: int, start: int) -> None:
         await asyncio.to_thread(self.tree.kill, name)
 
-    async def destroy(self, name: str, timeout: float) -> None:
-        await asyncio.to_thread(self.tree.remove, name, timeout)
+    async def destroy(self, name: str, seconds: float) -> None:
+        await asyncio.to_thread(self.tree.remove, name, seconds)
 
     def watch_keeper(self, lost: Callable[[], None]) -> None:
         self.link.on_lost = lost

@@ -48,7 +48,7 @@ class PosixLauncher:
     async def kill(self, name: str, pid: int, start: int) -> None:
         await asyncio.to_thread(_end_tree, pid, start)
 
-    async def destroy(self, name: str, timeout: float) -> None:
+    async def destroy(self, name: str, seconds: float) -> None:
         return None
 
     def watch_keeper(self, lost: Callable[[], None]) -> None:

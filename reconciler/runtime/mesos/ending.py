@@ -1,6 +1,6 @@
 """How native containers end, by themselves or because they are destroyed, until nothing of them is left.
 
-    first process gone ▸ its status read ▸ termination written ▸ the rest killed ▸ cgroups removed ▸ isolators, in reverse
+    first process gone ▸ status read ▸ termination written ▸ the rest killed ▸ cgroups removed ▸ isolators undone
     destroy: nested ones first ▸ signal ▸ grace ▸ kill ▸ as above ▸ checkpoint removed
 
 Every stage can be repeated: what is stuck is named in `message`, `destroy` raises Retryable, and the next
