@@ -25,8 +25,6 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
     for name in sorted(named):
         if table[name] is Sharing.PRIVATE and name not in gives:
             found.append(_sentence(f"namespaces.{name}: private", launcher, "leave it out to share the host's"))
-    if spec.hostname is not None and "uts" not in gives:
-        found.append(_sentence("hostname", launcher, "it needs a private uts namespace"))
     if not limits:
         for name in _LIMITS:
             if getattr(spec.resources.limits, name) is not None:
