@@ -115,6 +115,9 @@ class CgroupTree:
         """Make the container's cgroups; hierarchy → directory. An empty left-over is made anew; one with processes is
         refused (CgroupBusy), or strangers would be killed later. A nested container's parent must exist."""
         paths = self.paths(name)
+        parent, _, _ = name.rpartition(".")
+        if parent and not os.path.isdir(directory := self.tracking_dir(parent)):
+            raise FileNotFoundError(errno.ENOENT, f"no cgroup of {parent}, in which {name} is nested", directory)
         for path in paths.values():
             if left := cgroups.pids_below(path):
                 raise CgroupBusy("create: the cgroup already exists", path, left)
@@ -149,6 +152,8 @@ class CgroupTree:
     def _enable_controllers(self, hierarchy: Hierarchy, parent: str) -> None:
         """Hand down the controllers asked for, level by level from the hierarchy's root to `parent`."""
         wanted = cgroups.controllers_v2(self.controllers & hierarchy.controllers)
+        if not wanted:
+            return
         level = hierarchy.mount
         for part in ["", *os.path.relpath(parent, hierarchy.mount).split("/")]:
             level = os.path.join(level, part).rstrip("/")
