@@ -1,0 +1,197 @@
+"""What the fields of one container rule out in each other.
+
+Invariant: a spec that passes the model and these rules can be carried out somewhere; every refusal
+names the field to change. Fields of one model that concern nothing else are checked by the model
+itself. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from reconciler.spec import namespaces
+from reconciler.spec.model import ContainerSpec, Resources, Volume
+from reconciler.spec.quantities import BadQuantity, format_size, parse_size
+
+Violation = tuple[str, str, str]
+"""field, message, hint"""
+
+_LABELS = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+_RLIMITS = frozenset(
+    {"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue"}
+    | {"nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"}
+)
+_NEEDS_SOURCE = {"hostPath": "a path of the host", "sandboxPath": "a path in the sandbox", "image": "an image"}
+
+
+def violations(spec: ContainerSpec, *, partial: bool = False) -> list[Violation]:
+    """Everything that is wrong. partial: some fields could not be read, so absence proves nothing."""
+    found = [violation for rule in _RULES for violation in rule(spec)]
+    if not partial:
+        found += _what_to_run(spec)
+    found += [(field, message, "") for field, message in namespaces.violations(spec)]
+    return found
+
+
+def _either(spec: ContainerSpec) -> Iterator[Violation]:
+    if spec.command is not None and spec.shell is not None:
+        yield "shell", "give either command or shell, not both", ""
+    if spec.image is not None and spec.rootfs is not None:
+        yield "rootfs", "give either image or rootfs, not both", ""
+    if spec.executor is not None and (spec.executor.command is None) == (spec.executor.shell is None):
+        yield "executor", "needs exactly one of command and shell", ""
+    if spec.args and spec.shell is not None:
+        yield "args", "a shell line takes no arguments", "write them in the line, or use command"
+
+
+def _what_to_run(spec: ContainerSpec) -> Iterator[Violation]:
+    if spec.args and spec.holder:
+        yield "args", "there is no command they belong to", ""
+    if spec.init_container and spec.holder:
+        yield "command", "an init container needs something to run", ""
+    if spec.class_ == "debug" and spec.debug_parent is None:
+        yield "class", "debug needs the container to enter", "parent: shop.web"
+
+
+def _debug(spec: ContainerSpec) -> Iterator[Violation]:
+    if spec.debug_parent is None:
+        return
+    if spec.class_ != "debug":
+        yield "parent", "only a container of class debug has a parent field", "nest it in its parent's containers"
+    if _LABELS.fullmatch(spec.debug_parent) is None:
+        yield "parent", "is not the name of a container", "such as shop or shop.web"
+
+
+def _amounts(spec: ContainerSpec) -> Iterator[Violation]:
+    yield from _resources(spec.resources, "resources")
+    if spec.executor is not None:
+        yield from _resources(spec.executor.resources, "executor.resources")
+
+
+def _resources(resources: Resources, path: str) -> Iterator[Violation]:
+    requests, limits = resources.requests, resources.limits
+    given = {name for name in type(requests).model_fields if name in requests.model_fields_set}
+    for name, alias, show in _COMPARED:
+        request, limit = getattr(requests, name), getattr(limits, name)
+        if name in given and request is not None and limit is not None and limit < request:
+            yield f"{path}.limits.{alias}", f"{show(limit)} is below the request of {show(request)}", ""
+    for part, amounts in (("requests", requests), ("limits", limits)):
+        if amounts.memory_swap is not None and amounts.memory is None:
+            yield f"{path}.{part}.memorySwap", "needs memory too: it counts memory and swap together", ""
+        elif amounts.memory_swap is not None and amounts.memory is not None and amounts.memory_swap < amounts.memory:
+            yield f"{path}.{part}.memorySwap", "is below memory, but counts memory and swap together", ""
+        for page in amounts.hugepages:
+            try:
+                parse_size(page)
+            except BadQuantity as bad:
+                yield f"{path}.{part}.hugepages.{page}", bad.message, bad.hint
+
+
+_COMPARED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("cpus", "cpus", lambda value: f"{value:g}"),
+    ("memory", "memory", lambda value: format_size(int(value))),
+    ("memory_swap", "memorySwap", lambda value: format_size(int(value))),
+    ("pids", "pids", str),
+    ("disk", "disk", lambda value: format_size(int(value))),
+)
+
+
+def _policies(spec: ContainerSpec) -> Iterator[Violation]:
+    if spec.backoff.max < spec.backoff.initial:
+        yield "backoff.max", "is shorter than the first wait, backoff.initial", ""
+    for name, rlimit in spec.rlimits.items():
+        if name not in _RLIMITS:
+            yield f"rlimits.{name}", "is no limit of Linux", "one of " + ", ".join(sorted(_RLIMITS))
+        if isinstance(rlimit.soft, int) and isinstance(rlimit.hard, int) and rlimit.soft > rlimit.hard:
+            yield f"rlimits.{name}.soft", "is above the hard limit", ""
+        if rlimit.soft == "unlimited" and rlimit.hard != "unlimited":
+            yield f"rlimits.{name}.soft", "is above the hard limit", ""
+    if spec.docker and spec.type != "docker":
+        yield "docker", "these options are for a Docker Engine only", "type: docker"
+
+
+def _network(spec: ContainerSpec) -> Iterator[Violation]:
+    if spec.networks and spec.parent is not None:
+        yield "networks", "a nested container shares its parent's network", "name the networks at the top level"
+    elif spec.networks and spec.namespaces.network != "private":
+        yield "networks", "need a network namespace of their own", "namespaces: {network: private}"
+    if spec.ports and spec.parent is None and spec.namespaces.network != "private":
+        yield "ports", "on the host's network every port is the host's already", "namespaces: {network: private}"
+    seen: set[tuple[str | None, int, str]] = set()
+    for index, port in enumerate(spec.ports):
+        key = (port.host_ip, port.host, port.protocol)
+        if key in seen:
+            yield f"ports[{index}].host", f"{port.host}/{port.protocol} is mapped twice", ""
+        seen.add(key)
+
+
+def _volumes(spec: ContainerSpec) -> Iterator[Violation]:
+    seen: set[str] = set()
+    for index, volume in enumerate(spec.volumes):
+        path = f"volumes[{index}]"
+        yield from _volume(volume, path, nested=spec.parent is not None)
+        if volume.target in seen:
+            yield f"{path}.target", "is the target of another volume too", ""
+        seen.add(volume.target)
+
+
+def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
+    if volume.type == "tmpfs" and volume.source is not None:
+        yield f"{path}.source", "a tmpfs has no source", ""
+    if volume.type != "tmpfs" and volume.source is None:
+        yield f"{path}.source", f"is needed: {_NEEDS_SOURCE.get(volume.type, 'what to mount')}", ""
+    if volume.scope is not None and volume.type != "sandboxPath":
+        yield f"{path}.scope", "is for volumes of type sandboxPath", ""
+    if volume.scope == "parent" and not nested:
+        yield f"{path}.scope", "a top-level container has no parent", ""
+    source = volume.source or ""
+    if volume.type == "hostPath" and source and not source.startswith("/"):
+        yield f"{path}.source", "must be an absolute path of the host", ""
+    if volume.type == "sandboxPath" and (source.startswith("/") or ".." in source.split("/")):
+        yield f"{path}.source", 'must be a path in the sandbox, without ".."', ""
+
+
+_RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
+    _either,
+    _debug,
+    _amounts,
+    _policies,
+    _network,
+    _volumes,
+)
+
+
+def cycles(specs: Iterable[ContainerSpec]) -> list[tuple[str, int, tuple[str, ...]]]:
+    """(container, index of its dependency, the names on the way round) for every dependency that
+    leads back to where it came from. A nested container depends on its parent as well."""
+    known = {spec.name: spec for spec in specs}
+    found = []
+    for spec in known.values():
+        for index, dependency in enumerate(spec.depends_on):
+            way = _way(known, dependency.container, spec.name)
+            ancestor = spec.name.startswith(dependency.container + ".")
+            if way is not None:
+                found.append((spec.name, index, (spec.name, *way)))
+            elif ancestor and dependency.condition == "Completed":
+                found.append((spec.name, index, (spec.name, dependency.container, spec.name)))
+    return found
+
+
+def _way(known: dict[str, ContainerSpec], start: str, goal: str) -> tuple[str, ...] | None:
+    """The first way from start to goal along dependencies and parents, goal included."""
+    stack: list[tuple[str, tuple[str, ...]]] = [(start, (start,))]
+    seen = set()
+    while stack:
+        name, way = stack.pop()
+        if name == goal:
+            return way
+        if name in seen or name not in known:
+            continue
+        seen.add(name)
+        spec = known[name]
+        onwards = [dependency.container for dependency in spec.depends_on]
+        if spec.parent is not None:
+            onwards.append(spec.parent)
+        stack += [(other, (*way, other)) for other in onwards]
+    return None
