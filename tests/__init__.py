@@ -1,0 +1,1 @@
+"""The test suites: unit, integration, e2e, fault and bench."""

@@ -1,0 +1,52 @@
+"""Who may run what: markers for root and cgroups, and the promise that CI skips nothing.
+
+A test that cannot run here says why in its skip. With CI=true and root that would hide a hole,
+so there the session fails, naming every skipped test and its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SKIPPED: list[str] = []
+
+
+def strict() -> bool:
+    """CI as root promises everything a test can need."""
+    return os.geteuid() == 0 and os.environ.get("CI", "").lower() in ("true", "1")
+
+
+def writable_cgroups() -> bool:
+    return any(os.access(path, os.W_OK) for path in Path("/sys/fs/cgroup").glob("*/cgroup.procs")) or os.access(
+        "/sys/fs/cgroup/cgroup.procs", os.W_OK
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root, cgroups = os.geteuid() == 0, writable_cgroups()
+    for item in items:
+        if item.get_closest_marker("root") and not root:
+            item.add_marker(pytest.mark.skip(reason="needs root: namespaces, cgroups and mounts of its own"))
+        if item.get_closest_marker("cgroup") and not cgroups:
+            item.add_marker(pytest.mark.skip(reason="needs a cgroup hierarchy that it may write to"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        SKIPPED.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if SKIPPED and strict():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if SKIPPED and strict():
+        terminalreporter.section("skipped in CI, where nothing may be", red=True)
+        for line in SKIPPED:
+            terminalreporter.write_line(line)
