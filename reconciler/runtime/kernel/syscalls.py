@@ -68,6 +68,10 @@ PR_SET_CHILD_SUBREAPER = 36
 
 CLOSE_RANGE_CLOEXEC = 1 << 2
 
+FALLOC_FL_KEEP_SIZE = 0x01
+FALLOC_FL_PUNCH_HOLE = 0x02
+FALLOC_FL_COLLAPSE_RANGE = 0x08
+
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLONE3 = 435
@@ -89,6 +93,7 @@ _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctype
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
 _libc.unshare.argtypes = [ctypes.c_int]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.sethostname.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
@@ -209,6 +214,13 @@ def close_on_exec_from(first: int) -> None:
     """Mark every descriptor from `first` up close-on-exec (Linux 5.11)."""
     flags = ctypes.c_uint(CLOSE_RANGE_CLOEXEC)
     _check(_libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), flags), "close_range")
+
+
+def drop_file_head(fd: int, size: int, *, keep_size: bool = False) -> None:
+    """Remove the first `size` bytes of a file that others append to (fallocate(2)): taken out, so that offsets move
+    (a multiple of the block size; ext4 and xfs), or, with `keep_size`, turned into a hole (tmpfs too)."""
+    mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE if keep_size else FALLOC_FL_COLLAPSE_RANGE
+    _check(_libc.fallocate(fd, mode, 0, size), "fallocate")
 
 
 def loopback_up() -> None:

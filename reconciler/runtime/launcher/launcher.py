@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from typing import Any, Protocol
 
 from reconciler.runtime.launcher import channel, connection
 from reconciler.runtime.launcher.connection import Connection
+
+
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +108,23 @@ class KeeperLink:
     async def get(self) -> Connection:
         async with self._opening:
             if self._connection is None or not self._connection.open:
-                sock = await asyncio.to_thread(connection.connect, self.runtime_dir)
-                opened = Connection(sock, self._lost)
-                roots = list(self.cgroup_roots)
-                answer, _ = await opened.call("hello", role="agent", version=connection.VERSION, roots=roots)
-                self.known = {container["name"]: container for container in answer["containers"]}
-                self._connection = opened
+                self._connection = await self._open()
             return self._connection
+
+    async def _open(self) -> Connection:
+        for left in itertools.count(_ATTEMPTS - 1, -1):
+            sock = await asyncio.to_thread(connection.connect, self.runtime_dir)
+            opened = Connection(sock, self._lost)
+            roots = list(self.cgroup_roots)
+            try:
+                answer, _ = await opened.call("hello", role="agent", version=connection.VERSION, roots=roots)
+            except ConnectionError:  # it was just about to go; the next one is ours
+                if left == 0:
+                    raise
+                continue
+            self.known = {container["name"]: container for container in answer["containers"]}
+            return opened
+        raise AssertionError("a count has no end")
 
     def _lost(self) -> None:
         self._connection = None

@@ -33,7 +33,8 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """state None: ended and cleaned up. pid None: not forked yet. start: clock ticks since boot."""
+    """state None: ended and cleaned up. pid None: not forked yet. start: clock ticks since boot.
+    log_size, log_files: bounds of its log files, see `rotation`."""
 
     name: str
     run: str
@@ -49,6 +50,9 @@ class Run:
     namespaces: Mapping[str, int] = field(default_factory=dict)
     cgroups: Mapping[str, str] = field(default_factory=dict)
     sandbox: str = ""
+    logs: str = ""
+    log_size: int = 0
+    log_files: int = 1
     plan: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
     termination: Termination | None = None

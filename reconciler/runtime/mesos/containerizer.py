@@ -23,18 +23,22 @@ from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, L
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
-from reconciler.runtime.mesos.checkpoint import Checkpoints
+from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
 from reconciler.runtime.mesos.fit import refusals
 from reconciler.runtime.mesos.launching import Launching
+from reconciler.runtime.mesos.output import STREAMS
 from reconciler.runtime.mesos.recovery import Recovery
+from reconciler.runtime.mesos.rotation import Bounds, rotate
 from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:
     from reconciler.spec.model import ResourceAmounts
 
 log = logging.getLogger(__name__)
+
+_ROTATION_SECONDS = 1.0
 
 
 class MesosContainerizer:
@@ -54,9 +58,11 @@ class MesosContainerizer:
         self._endings = Endings(self._shop)
         self._launching = Launching(self._shop, self._endings, boot)
         self._recovery = Recovery(self._shop, self._endings, boot)
+        self._rotating: asyncio.Task[None] | None = None
 
     async def recover(self) -> None:
         await self._recovery.recover()
+        self._rotating = asyncio.create_task(self._rotate_logs(), name="log rotation")
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.spec.type != "mesos":
@@ -110,10 +116,27 @@ class MesosContainerizer:
     def containers(self) -> Sequence[str]:
         return sorted({*self._shop.all, *self._shop.quarantined})
 
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_ROTATION_SECONDS)
+            runs = [container.run for container in self._shop.all.values() if container.alive]
+            try:
+                await self._shop.stage("log rotation", _rotate, runs)
+            except OSError as error:
+                log.warning("a log could not be rotated: %s", error)
+
     async def close(self) -> None:
         await self._recovery.close()
+        if self._rotating is not None:
+            self._rotating.cancel()
         for container in self._shop.all.values():
             if container.ending is not None and not container.ending.done():
                 await asyncio.wait([container.ending], timeout=1.0)
             container.close()
         await self._shop.launcher.close()
+
+
+def _rotate(runs: list[Run]) -> None:
+    for run in runs:
+        for stream in STREAMS:
+            rotate(Path(run.logs) / stream, Bounds(run.log_size, run.log_files))

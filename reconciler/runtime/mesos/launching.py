@@ -77,6 +77,9 @@ class Launching:
             kill_signal="SIGTERM" if spec.holder else spec.kill_policy.signal,
             grace=spec.kill_policy.grace_period,
             sandbox=os.path.realpath(config.sandbox),
+            logs=str(config.logs),
+            log_size=spec.logging.max_size,
+            log_files=spec.logging.max_files,
             message=shared_notice(spec, launcher.name, launcher.gives),
         )
         return Container(run, self._shop.checkpoints)
