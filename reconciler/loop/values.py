@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.spec.model import ContainerSpec
-from reconciler.spec.sources.directory import Listing
 from reconciler.states import ChangeClass, ContainerState, Reason, Status
+
+if TYPE_CHECKING:
+    from reconciler.spec.sources.listing import Listing
 
 
 @dataclass(frozen=True, slots=True)

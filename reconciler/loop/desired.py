@@ -1,0 +1,187 @@
+"""From a listing of files to what is desired, name by name. Pure.
+
+Invariants: whatever is wrong with a file, what ran from it goes on as last recorded, and is said to; a
+name has one definition, that of the running instance when two files claim it; a listing that is
+unknown or unsettled asks for everything it asked for before, and for nothing to be pruned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reconciler.loop.digests import full_digest
+from reconciler.loop.texts import listed, place
+from reconciler.loop.values import Desired, DesiredContainer, Origin, Record, Recorded, Refusal
+from reconciler.spec.errors import SpecError
+from reconciler.spec.loader import Document
+from reconciler.spec.sources.listing import Listing, ListingState
+from reconciler.spec.support import unsupported
+from reconciler.states import Reason, Status
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A file that defines a top-level name, validly (document) or not (errors)."""
+
+    file: str
+    sha256: str
+    line: int
+    document: Document | None = None
+    errors: tuple[SpecError, ...] = ()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What is being put together for one source."""
+
+    source: str
+    recorded: Recorded
+    containers: dict[str, DesiredContainer] = field(default_factory=dict)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+
+    def retain(self, record: Record) -> None:
+        """Ask for what was last applied."""
+        self.held.add(record.name)
+        self.containers[record.name] = DesiredContainer(record.spec, record.digest, record.origin)
+
+    def retain_tree(self, name: str) -> None:
+        for record in self.own_records():
+            if record.name == name or record.name.startswith(name + "."):
+                self.retain(record)
+
+    def own_records(self) -> Iterable[Record]:
+        for name in sorted(self.recorded.records):
+            record = self.recorded.records[name]
+            if record.origin.source == self.source and not record.deleting:
+                yield record
+
+    def refuse(self, name: str, status: Status, reason: Reason, message: str, origin: Origin) -> None:
+        self.refusals[name] = Refusal(name, status, reason, message, origin)
+
+
+def desire(listing: Listing, recorded: Recorded, identity: str) -> Desired:
+    """What the source `identity` asks for, given what it asked for before."""
+    draft = _Draft(identity, recorded)
+    known = listing.state is ListingState.OK
+    claims = _claims(listing)
+    busy = frozenset(listing.busy)
+    for name in sorted(claims):
+        _settle_claims(name, claims[name], draft, busy)
+    errors = {entry.path: _lines(entry.parsed.errors) for entry in listing.files if entry.parsed.errors}
+    complete = known and listing.settled
+    for record in draft.own_records():
+        doubtful = not complete or record.origin.file in errors or record.origin.file in busy
+        if doubtful and record.spec.root not in claims and record.name not in draft.containers:
+            draft.retain(record)
+    return Desired(
+        source=identity,
+        containers=draft.containers,
+        refusals=draft.refusals,
+        complete=complete,
+        unknown_reason="" if known else (listing.reason or "the source could not be read"),
+        held_names=frozenset(draft.held),
+        ignored=listing.ignored,
+        errors=errors,
+    )
+
+
+def _claims(listing: Listing) -> dict[str, list[_Claim]]:
+    """Top-level name → who claims it, in the order of paths."""
+    claims: dict[str, list[_Claim]] = defaultdict(list)
+    for entry in sorted(listing.files, key=lambda entry: entry.path):
+        file = entry.path
+        for number, document in enumerate(entry.parsed.documents):
+            claims[document.name].append(_Claim(file, f"{entry.sha256}#{number}", document.line, document))
+        faults: dict[str, list[SpecError]] = defaultdict(list)
+        for error in entry.parsed.errors:
+            if error.name is not None and _NAME.fullmatch(error.name):
+                faults[error.name].append(error)
+        for name, errors in faults.items():
+            claims[name].append(_Claim(file, entry.sha256, errors[0].line, errors=tuple(errors)))
+    return claims
+
+
+def _settle_claims(name: str, claims: list[_Claim], draft: _Draft, busy: frozenset[str]) -> None:
+    record = draft.recorded.records.get(name)
+    if record is not None and not record.deleting and record.origin.source != draft.source:
+        message = (
+            f"{claims[0].file} defines {name}, which belongs to another source, {record.origin.source} "
+            f"({place(record.origin)}); take it out there first, or choose another name"
+        )
+        origin = Origin(draft.source, claims[0].file, claims[0].line)
+        draft.refuse(name, Status.CONFLICT, Reason.OTHER_SOURCE, message, origin)
+        return
+    own = record if record is not None and not record.deleting else None
+    if own is not None and own.origin.file in busy:
+        draft.retain_tree(name)
+        return
+    chosen = _chosen(claims, own)
+    if chosen.document is not None:
+        _accept(chosen, chosen.document, draft)
+    else:
+        draft.retain_tree(name)
+        origin = Origin(draft.source, chosen.file, chosen.line)
+        draft.refuse(name, Status.INVALID, Reason.INVALID_SPEC, _lines(chosen.errors), origin)
+    if len(claims) > 1:
+        _tell_of_rivals(name, chosen, claims, draft)
+
+
+def _chosen(claims: list[_Claim], record: Record | None) -> _Claim:
+    """The file of the running instance; without one the first that is valid."""
+    ranked = sorted(claims, key=lambda claim: claim.document is None)
+    for claim in ranked:
+        if record is not None and claim.file == record.origin.file:
+            return claim
+    return ranked[0]
+
+
+def _tell_of_rivals(name: str, chosen: _Claim, claims: list[_Claim], draft: _Draft) -> None:
+    places = [f"{claim.file}:{claim.line}" for claim in claims]
+    counts = f"{chosen.file}:{chosen.line}"
+    message = f"{name} is defined in {listed(places)}; the one in {counts} counts; take out the others"
+    earlier = draft.refusals.get(name)
+    if earlier is None:
+        origin = Origin(draft.source, chosen.file, chosen.line)
+        draft.refuse(name, Status.CONFLICT, Reason.DUPLICATE_NAME, message, origin)
+    else:
+        draft.refuse(name, earlier.status, earlier.reason, f"{earlier.message}; {message}", earlier.origin)
+
+
+def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
+    """Ask for the document's containers, but for those that cannot be run yet and what is below them."""
+    for spec in document.containers:
+        line = document.locate("name", spec.name)[0] if spec.parent else document.line
+        origin = Origin(draft.source, claim.file, line)
+        above = draft.refusals.get(spec.parent) if spec.parent else None
+        missing = unsupported(spec)
+        if above is not None:
+            message = f"its parent {spec.parent} is not run: {above.message}"
+            draft.refuse(spec.name, Status.BLOCKED, Reason.PARENT_NOT_RUNNING, message, origin)
+        elif missing:
+            message = _unsupported_text(claim.file, document, spec.name, missing)
+            draft.refuse(spec.name, Status.BLOCKED, Reason.NOT_SUPPORTED_YET, message, origin)
+        else:
+            digest = full_digest(spec, (claim.sha256, spec.name))
+            draft.containers[spec.name] = DesiredContainer(spec, digest, origin)
+            continue
+        own = draft.recorded.records.get(spec.name)
+        if own is not None and not own.deleting:
+            draft.retain(own)
+
+
+def _unsupported_text(file: str, document: Document, name: str, missing: Iterable[tuple[str, str]]) -> str:
+    lines = []
+    for path, message in missing:
+        line, column = document.locate(path, name)
+        lines.append(f"{file}:{line}:{column}: {message}")
+    return "; ".join(lines)
+
+
+def _lines(errors: Iterable[SpecError]) -> str:
+    return "; ".join(str(error) for error in errors)

@@ -1,0 +1,275 @@
+"""What `ps` says of each name: the status of the closed vocabulary, and a message that says why and what next.
+
+One row per name, whatever is known of it. Invariants: a row is a function of facts, not of the moment (its
+message names absolute times), so an unchanged world writes no row; the last good version stays Running
+under a bad file, with the error beside it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.loop.texts import ending, span, timestamp
+from reconciler.loop.values import (
+    Action,
+    Desired,
+    Observed,
+    Op,
+    Plan,
+    Record,
+    Recorded,
+    Refusal,
+    Row,
+    Trouble,
+)
+from reconciler.runtime.containerizer import ContainerStatus, Termination
+from reconciler.states import ContainerState, Reason, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything rows are made of. `busy`: what a worker is doing to a name now."""
+
+    desired: Desired
+    recorded: Recorded
+    observed: Observed
+    plan: Plan
+    busy: Mapping[str, Op]
+    troubles: Mapping[str, Trouble]
+    sandbox: Callable[[str], Path]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    status: Status
+    message: str = ""
+    reason: Reason | None = None
+    next_try: float | None = None
+
+
+def rows(facts: Facts) -> dict[str, Row]:
+    """By name, parents first."""
+    maker = _Maker(facts)
+    return {name: maker.row(name) for name in sorted(maker.names(), key=lambda name: name.split("."))}
+
+
+class _Maker:
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._actions: Mapping[str, Action] = {action.name: action for action in facts.plan.actions}
+        self._holds = {hold.name: hold for hold in facts.plan.holds}
+        self._verdicts: dict[str, _Verdict] = {}
+
+    def names(self) -> Set[str]:
+        facts = self._facts
+        return {
+            *facts.desired.containers,
+            *facts.desired.refusals,
+            *facts.recorded.records,
+            *facts.recorded.unreadable,
+            *facts.observed.containers,
+            *facts.observed.unknown,
+        }
+
+    def row(self, name: str) -> Row:
+        facts = self._facts
+        record, want = facts.recorded.records.get(name), facts.desired.containers.get(name)
+        refusal, seen = facts.desired.refusals.get(name), facts.observed.containers.get(name)
+        verdict = self._verdict(name)
+        spec = record.spec if record else want.spec if want else None
+        origin = want.origin if want else record.origin if record else refusal.origin if refusal else None
+        life = record.life if record else None
+        exit = life.exit if life else seen.termination if seen else None
+        return Row(
+            name=name,
+            parent=name.rpartition(".")[0] or None,
+            type=spec.type if spec else seen.containerizer if seen else "mesos",
+            status=verdict.status,
+            state=seen.state if seen else None,
+            ready=verdict.status is Status.RUNNING,
+            pid=seen.pid if seen and seen.state is not None else None,
+            restarts=max(life.starts - 1, 0) if life else 0,
+            generation=record.generation if record else 0,
+            digest=record.digest if record else want.digest if want else seen.digest if seen else "",
+            source=origin.file if origin else "",
+            message=self._message(verdict, refusal, record),
+            reason=verdict.reason,
+            started_at=(seen.started_at if seen else None) or (life.started_at if life else None),
+            exit=exit,
+            next_try=verdict.next_try,
+            namespaces=seen.namespaces if seen else {},
+            cgroups=seen.cgroups if seen else {},
+            sandbox=str(facts.sandbox(name)) if record else "",
+        )
+
+    def _message(self, verdict: _Verdict, refusal: Refusal | None, record: Record | None) -> str:
+        """The verdict's own, then what is wrong with the file, then what is wrong with the source."""
+        parts = [verdict.message]
+        if refusal is not None and refusal.message not in parts:
+            parts.append(refusal.message)
+        facts = self._facts
+        own = record is not None and record.origin.source == facts.desired.source
+        if refusal is None and own and record is not None and record.origin.file in facts.desired.errors:
+            parts.append(facts.desired.errors[record.origin.file])
+        if own and facts.desired.unknown_reason:
+            parts.append(f"its source is unknown: {facts.desired.unknown_reason}")
+        return "; ".join(part for part in parts if part)
+
+    def _verdict(self, name: str) -> _Verdict:
+        if name not in self._verdicts:
+            self._verdicts[name] = self._judge(name)
+        return self._verdicts[name]
+
+    def _judge(self, name: str) -> _Verdict:
+        facts = self._facts
+        record, seen = facts.recorded.records.get(name), facts.observed.containers.get(name)
+        refusal, trouble = facts.desired.refusals.get(name), facts.troubles.get(name)
+        hold = self._holds.get(name)
+        if refusal is not None and refusal.reason is Reason.OTHER_SOURCE:
+            return _Verdict(refusal.status, refusal.message, refusal.reason)
+        if hold is not None and hold.reason is not Reason.SOURCE_UNKNOWN:
+            running = hold.reason is Reason.RECORD_UNREADABLE and seen is not None and seen.running
+            stalled = hold.reason is Reason.STATE_UNKNOWN
+            status = Status.RUNNING if running else Status.STALLED if stalled else Status.HELD
+            return _Verdict(status, hold.message, hold.reason)
+        op = facts.busy.get(name) or self._planned(name)
+        if op is Op.DESTROY or (record is not None and record.deleting):
+            return self._leaving(trouble, self._actions.get(name))
+        if op is not None and not (seen is not None and seen.running and not op.starts):
+            return self._under_way(name, op, seen)
+        if seen is not None and seen.running:
+            return _Verdict(Status.RUNNING, _beside_running(record, seen, trouble), trouble.reason if trouble else None)
+        return self._down(name, record, refusal, trouble)
+
+    def _planned(self, name: str) -> Op | None:
+        action = self._actions.get(name)
+        return action.op if action is not None and action.op is not Op.RECORD else None
+
+    def _leaving(self, trouble: Trouble | None, action: Action | None) -> _Verdict:
+        if trouble is not None and trouble.goal.startswith("destroy"):
+            return _Verdict(Status.STALLED, _again(trouble), Reason.DESTROY_FAILED, trouble.next_try)
+        return _Verdict(Status.STOPPING, action.cause if action else "")
+
+    def _under_way(self, name: str, op: Op, seen: ContainerStatus | None) -> _Verdict:
+        action = self._actions.get(name)
+        note = (seen.message if seen else "") or (action.cause if action else "")
+        if seen is not None and seen.state is ContainerState.PULLING:
+            return _Verdict(Status.PULLING, note)
+        if op is Op.STOP or (seen is not None and seen.state is ContainerState.DESTROYING):
+            return _Verdict(Status.STOPPING, note)
+        waiting = name not in self._facts.busy
+        return _Verdict(Status.PENDING if waiting else Status.STARTING, note)
+
+    # -- what does not run, and nothing is being done about it now ------------------------------------
+
+    def _down(
+        self, name: str, record: Record | None, refusal: Refusal | None, trouble: Trouble | None
+    ) -> _Verdict:
+        ran = record is not None and record.life.starts > 0
+        if refusal is not None and refusal.reason is not Reason.DUPLICATE_NAME and not ran:
+            return _Verdict(refusal.status, "", refusal.reason)
+        if trouble is not None:
+            if trouble.terminal:
+                return _Verdict(Status.BLOCKED, f"{trouble.message}; changing its spec lets it try again", trouble.reason)
+            return _Verdict(Status.PENDING, _again(trouble), trouble.reason, trouble.next_try)
+        if record is not None and record.life.finished:
+            return _finished(record)
+        parent = name.rpartition(".")[0]
+        above = self._verdict(parent) if parent else None
+        if above is not None and above.status is not Status.RUNNING:
+            return self._below(parent, above)
+        return _waiting(record)
+
+    def _below(self, parent: str, above: _Verdict) -> _Verdict:
+        if above.status in (Status.COMPLETED, Status.FAILED):
+            return _Verdict(Status.COMPLETED, f"its parent {parent} has ended", Reason.PARENT_ENDED)
+        blocked = above.status in (Status.BLOCKED, Status.INVALID, Status.HELD, Status.CONFLICT)
+        status = Status.BLOCKED if blocked else Status.PENDING
+        message = f"waits for its parent {parent}, which is {above.status.value}"
+        return _Verdict(status, message, Reason.PARENT_NOT_RUNNING, above.next_try)
+
+
+def _finished(record: Record) -> _Verdict:
+    exit = record.life.exit
+    if exit is None:
+        return _Verdict(Status.COMPLETED)
+    if exit.success or exit.reason is Reason.PARENT_ENDED:
+        return _Verdict(Status.COMPLETED, ending(exit), exit.reason)
+    policy = f"restartPolicy {record.spec.restart_policy}"
+    retries = record.spec.backoff.max_retries
+    if record.spec.restart_policy != "Never" and retries is not None:
+        policy = f"given up after {retries} retries in a row"
+    return _Verdict(Status.FAILED, f"{ending(exit)}; not tried again: {policy}", exit.reason)
+
+
+def _waiting(record: Record | None) -> _Verdict:
+    if record is None or record.life.exit is None:
+        return _Verdict(Status.PENDING, "not started yet")
+    life = record.life
+    assert life.exit is not None
+    if life.next_try is None:
+        return _Verdict(Status.PENDING, ending(life.exit), life.exit.reason)
+    wait = span(life.next_try - life.exit.at)
+    when = f"restarting in {wait}, at {timestamp(life.next_try)}"
+    if life.failures < 2:
+        return _Verdict(Status.STARTING, f"{ending(life.exit)}; {when}", Reason.BACKING_OFF, life.next_try)
+    message = f"{ending(life.exit)}; {life.failures} failures in a row; {when}"
+    return _Verdict(Status.CRASH_LOOP, message, Reason.BACKING_OFF, life.next_try)
+
+
+def _beside_running(record: Record | None, seen: ContainerStatus, trouble: Trouble | None) -> str:
+    parts = [seen.message]
+    if trouble is not None:
+        parts.append(_again(trouble))
+    if record is not None and record.life.starts > 1 and record.life.exit is not None:
+        parts.append(f"restarted: it {ending(record.life.exit)} at {timestamp(record.life.exit.at)}")
+    return "; ".join(part for part in parts if part)
+
+
+def _again(trouble: Trouble) -> str:
+    when = f"; trying again at {timestamp(trouble.next_try)}" if trouble.next_try is not None else ""
+    return f"{trouble.message}{when}"
+
+
+# -- JSON ---------------------------------------------------------------------------------------------
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """The public form: a stable set of keys."""
+    return {
+        "name": row.name,
+        "parent": row.parent,
+        "type": row.type,
+        "status": row.status.value,
+        "state": row.state.value if row.state else None,
+        "ready": row.ready,
+        "pid": row.pid,
+        "restarts": row.restarts,
+        "generation": row.generation,
+        "digest": row.digest,
+        "source": row.source,
+        "message": row.message,
+        "reason": row.reason.value if row.reason else None,
+        "startedAt": timestamp(row.started_at) if row.started_at is not None else None,
+        "exit": _exit_json(row.exit),
+        "nextTry": timestamp(row.next_try) if row.next_try is not None else None,
+        "namespaces": dict(row.namespaces),
+        "cgroups": dict(row.cgroups),
+        "sandbox": row.sandbox,
+    }
+
+
+def _exit_json(exit: Termination | None) -> dict[str, Any] | None:
+    if exit is None:
+        return None
+    return {
+        "code": exit.code,
+        "signal": exit.signal,
+        "reason": exit.reason.value,
+        "oomKilled": exit.oom_killed,
+        "message": exit.message,
+        "at": timestamp(exit.at),
+    }

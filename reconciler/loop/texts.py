@@ -1,0 +1,68 @@
+"""Facts in words: terminations, durations, times, places. One wording each, for plans, rows and logs.
+
+Pure. Every sentence about the future names an absolute time, so that a row does not change (and is
+not written again) merely because time passes.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from reconciler.loop.values import Origin
+from reconciler.runtime.containerizer import Termination
+from reconciler.states import Reason
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(seconds, tz=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def span(seconds: float) -> str:
+    """A duration to read: "0.4 s", "12 s", "3 min", "2 h"."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def ending(termination: Termination) -> str:
+    """How a run ended, as the rest of a sentence that begins with the container's name."""
+    text = _ending(termination)
+    return f"{text}: {termination.message}" if termination.message else text
+
+
+def _ending(termination: Termination) -> str:
+    if termination.reason is Reason.LAUNCH_FAILED:
+        return f"could not be started (code {termination.code})"
+    if termination.reason is Reason.PARENT_ENDED:
+        return "ended with its parent"
+    if termination.reason is Reason.OUT_OF_MEMORY or termination.oom_killed:
+        return "was killed for lack of memory"
+    if termination.signal is not None:
+        return f"was killed by signal {termination.signal} ({signal_name(termination.signal)})"
+    if termination.code is not None:
+        return f"exited with code {termination.code}"
+    return "ended, and its exit status could not be had"
+
+
+def place(origin: Origin) -> str:
+    return f"{origin.file}:{origin.line}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *most, last = sorted(items)
+    return f"{', '.join(most)} and {last}" if most else last
