@@ -19,7 +19,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".venv" / "vm"
 SECONDS = 1500
-_DONE = re.compile(rb"^vm-tests-exit=(\d+)\r?$", re.MULTILINE)
+_DONE = re.compile(rb"vm-tests-exit=(\d+)")
 
 
 def kernel() -> Path:
@@ -46,7 +46,7 @@ def _output(*command: str) -> str:
 
 def inside(arguments: list[str]) -> str:
     """The shell line that runs in the machine; its last line of output gives the exit code."""
-    pytest = [sys.executable, "-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "--basetemp=/run/vm-tests"]
+    pytest = [sys.executable, "-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "--color=no", "--basetemp=/run/vm-tests"]
     line = shlex.join([*pytest, "-o", "timeout=600", *arguments])
     environment = "RECONCILER_TEST_PATIENCE=10 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8"
     return f"cd {shlex.quote(str(CHECKOUT))} && {environment} {line}; echo vm-tests-exit=$?"
@@ -67,9 +67,9 @@ def main(arguments: list[str]) -> int:
     for line in machine.stdout:
         sys.stdout.buffer.write(line)
         sys.stdout.flush()
-        seen = line if _DONE.match(line) else seen
+        seen = line if _DONE.search(line) else seen
     machine.wait(SECONDS)
-    match = _DONE.match(seen)
+    match = _DONE.search(seen)
     if match is None:
         print("the machine ended before its tests did", file=sys.stderr)
         return 1
