@@ -84,7 +84,7 @@ def _listed(value: Any, node: Node | None, path: Path) -> str:
         return "command is [program, argument, …]; for a line of shell use shell"
     if isinstance(value, str | int | float):
         return f"did you mean [{value}]?"
-    return f'put "- " before its first line to make it a list of one {path[-1]}' if isinstance(value, dict) else ""
+    return 'begin each entry with "- "' if isinstance(value, dict) else ""
 
 
 def _mapped(value: Any, node: Node | None, path: Path) -> str:

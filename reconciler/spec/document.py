@@ -52,7 +52,7 @@ class ContainerDocument(Part):
 
     api_version: Literal["reconciler/v1"] = Field(description="Always reconciler/v1.")
     kind: Literal["Container"] = Field(description="Always Container.")
-    metadata: Metadata = Field(description="What names and describes the container.")
+    metadata: Metadata = Field(description="The container's name, and what people say of it.")
     spec: Tree = Field(description="The container and what is nested in it.")
 
 

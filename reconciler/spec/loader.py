@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reconciler.spec import complaints, rules
-from reconciler.spec.document import ContainerDocument, Finding, Placed, flatten
+from reconciler.spec.document import API_VERSION, KIND, ContainerDocument, Finding, Placed, flatten
 from reconciler.spec.errors import SpecError
 from reconciler.spec.kinds import WRITTEN
 from reconciler.spec.model import ContainerSpec
@@ -27,6 +27,9 @@ from reconciler.spec.nodes import Node, Path, Tree, read_documents
 MAX_BYTES = 256 * 1024
 MAX_DOCUMENTS = 1000
 MAX_SHOWN = 40
+
+_ATTEMPTS = 5
+_HEADERS: dict[Path, str] = {("apiVersion",): API_VERSION, ("kind",): KIND, ("metadata", "name"): "unreadable"}
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _MARKER = re.compile(r"^---(?=[ \t\r\n]|\Z)|(?<=\n)\.\.\.[ \t]*\r?\n", re.MULTILINE)
@@ -110,8 +113,6 @@ def load_bytes(data: bytes, file: str) -> Parsed:
         pieces = [(1, text.replace("\t", " "))]
     else:
         pieces = list(_pieces(text))
-    if not pieces:
-        return Parsed(errors=(SpecError(file, 1, 1, "", "there is no document in this file"),))
     if len(pieces) > MAX_DOCUMENTS:
         message = f"there are more than {MAX_DOCUMENTS} documents in this file"
         return Parsed(errors=(SpecError(file, pieces[MAX_DOCUMENTS][0], 1, "", message),))
@@ -123,6 +124,8 @@ def load_bytes(data: bytes, file: str) -> Parsed:
             errors += found
             if document is not None:
                 documents.append(document)
+    if not documents and not errors:
+        return Parsed(errors=(SpecError(file, 1, 1, "", "there is no document in this file"),))
     return _unique(documents, errors, file)
 
 
@@ -227,16 +230,51 @@ def _error(finding: Finding, root: Node, file: str, name: str | None) -> SpecErr
 def _validate(root: Node) -> tuple[ContainerDocument | None, list[Finding]]:
     """The document, and what the models refuse. With refusals the document is what is left of it
     without the refused fields, so that its rules can be checked all the same; None when nothing is."""
-    try:
-        return ContainerDocument.model_validate(root.value, context=WRITTEN), []
-    except ValidationError as error:
-        findings, refused = [], set[Path]()
-        for detail in error.errors(include_url=False):
-            finding = _finding(detail, root)
-            if finding.path not in refused:
-                findings.append(finding)
-                refused.add(finding.path)
-        return _without(root.value, refused), findings
+    data, findings = root.value, dict[Path, Finding]()
+    for attempt in range(_ATTEMPTS):
+        try:
+            return ContainerDocument.model_validate(data, context=WRITTEN), list(findings.values())
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        if attempt == 0:
+            data = _copy(data)
+            for detail in details:
+                finding = _finding(detail, root)
+                findings.setdefault(finding.path, finding)
+        dropped: set[Path] = set()
+        for path in map(complaints.path_of, details):
+            if not any(path[:end] in dropped for end in range(len(path))):
+                dropped.add(_drop(data, path))
+    return None, list(findings.values())
+
+
+def _drop(data: Any, path: Path) -> Path:
+    """Take the field at the path out, or the nearest one around it, and say which; names and headers
+    are replaced."""
+    stand_in = _stand_in(path)
+    holders = [data]
+    for key in path[:-1]:
+        inner = holders[-1]
+        known = key in inner if isinstance(inner, dict) else isinstance(inner, list) and isinstance(key, int)
+        if not known:
+            break
+        holders.append(inner[key])
+    if stand_in and len(holders) == len(path) and isinstance(holders[-1], dict):
+        holders[-1][path[-1]] = stand_in
+        return path
+    for depth in range(len(holders), 0, -1):
+        holder, key = holders[depth - 1], path[depth - 1]
+        if isinstance(holder, dict) and key in holder:
+            del holder[key]
+            return path[:depth]
+    return path
+
+
+def _stand_in(path: Path) -> str:
+    """A value for what no document can be without, "" for anything else."""
+    if len(path) > 3 and path[-1] == "name" and path[-3] in ("containers", "initContainers"):
+        return f"unreadable-{str(path[-3])[0]}{path[-2]}"
+    return _HEADERS.get(path, "")
 
 
 def _finding(detail: Any, root: Node) -> Finding:
@@ -251,23 +289,6 @@ def _finding(detail: Any, root: Node) -> Finding:
         node = node.children[key]
     message, hint = complaints.say(detail, path, node)
     return Finding(path, message, hint)
-
-
-def _without(value: Any, paths: set[Path]) -> ContainerDocument | None:
-    data = _copy(value)
-    for path in paths:
-        node = data
-        for key in path[:-1]:
-            if isinstance(node, dict) and key not in node:
-                break
-            node = node[key]
-        if not path or not isinstance(node, dict):
-            return None
-        node.pop(path[-1], None)
-    try:
-        return ContainerDocument.model_validate(data, context=WRITTEN)
-    except ValidationError:
-        return None
 
 
 def _copy(value: Any) -> Any:

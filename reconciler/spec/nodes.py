@@ -120,7 +120,8 @@ def _syntax(error: BaseException, first_line: int, last: tuple[int, int]) -> Pro
         message = parts[0] if len(parts) < 2 else f"{parts[0]} ({parts[1]})"
     else:
         message = "the parser cannot read what follows"
-    return Problem(line, column, (), " ".join(message.split()))
+    hint = "indent with spaces" if "'\\t'" in message else ""
+    return Problem(line, column, (), " ".join(message.split()), hint)
 
 
 class _Builder:

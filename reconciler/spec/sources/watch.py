@@ -17,7 +17,15 @@ from pathlib import Path
 
 from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
-from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyEvent,
+    InotifyFD,
+    Mask,
+    WatchCallback,
+    WatchDescriptor,
+)
 
 _MASK = Mask(
     InotifyConstants.IN_CREATE
@@ -40,6 +48,12 @@ class _Descriptor(InotifyFD):
     def __init__(self) -> None:
         super().__init__()
         os.set_inheritable(self._inotify_fd, False)
+
+    def _add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
+        """A directory made during the walk is met twice; watchdog warns of that with all its tables."""
+        watch = self._get_or_create_watch(path, mask)
+        watch.callbacks[id_] = callback
+        return watch.wd
 
 
 @dataclass(eq=False)
@@ -141,12 +155,12 @@ class Watch:
             self.note = f"no events from {self._path}, changes are seen by listing: {_why(error)}"
 
     def _disarm(self) -> None:
+        """The emitter is not waited for: it may sleep half a second, and gives no hints."""
         for thread in (self._emitter, self._descriptor):
             if thread is not None and thread.is_alive():
                 thread.stop()
-        for thread in (self._emitter, self._descriptor):
-            if thread is not None and thread.is_alive():
-                thread.join(_JOIN_TIMEOUT)
+        if self._descriptor is not None and self._descriptor.is_alive():
+            self._descriptor.join(_JOIN_TIMEOUT)
         self._emitter = self._descriptor = None
 
 

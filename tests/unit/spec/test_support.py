@@ -1,0 +1,52 @@
+"""Fields without a runtime are refused, each with its path; fields with one are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.spec.model import ContainerSpec
+from reconciler.spec.support import unsupported
+
+
+def fields(**written: Any) -> list[str]:
+    spec = ContainerSpec.model_validate({"name": "web", **written})
+    return [field for field, _ in unsupported(spec)]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"command": ["a"], "args": ["b"], "env": {"A": "b"}, "workingDir": "/", "user": "1"},
+        {"shell": "a", "hostname": "x", "init": False, "killPolicy": {"signal": "SIGINT"}},
+        {"resources": {"requests": {"memory": 1}, "limits": {"cpus": 1, "memory": 1, "pids": 1}}},
+        {"namespaces": {"pid": "host", "ipc": "private", "shmSize": 1, "network": "private", "user": "host"}},
+        {"restartPolicy": "Never", "backoff": {"maxRetries": 1}, "labels": {"a": "b"}, "prune": "auto"},
+    ],
+)
+def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
+    assert fields(**written) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        ({"type": "docker"}, "type"),
+        ({"image": {"reference": "x"}}, "image"),
+        ({"env": {"A": {"secretFile": "/x"}}}, "env.A"),
+        ({"volumes": [{"type": "tmpfs", "target": "/x"}]}, "volumes"),
+        ({"security": {"privileged": True}}, "security.privileged"),
+        ({"security": {"capabilities": {"drop": ["ALL"]}}}, "security.capabilities"),
+        ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
+        ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
+        ({"namespaces": {"user": "private"}}, "namespaces.user"),
+        ({"class": "debug"}, "class"),
+        ({"logging": {"maxFiles": 1}}, "logging"),
+        ({"healthChecks": [{"tcp": {"port": 1}}]}, "healthChecks"),
+        ({"suspend": True}, "suspend"),
+        ({"init_container": True}, "initContainers"),
+    ],
+)
+def test_what_has_no_runtime_yet_is_named(written: dict[str, Any], field: str) -> None:
+    assert fields(**written) == [field]
