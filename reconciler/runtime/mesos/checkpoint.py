@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,13 @@ class Checkpoints:
 
     def write(self, run: Run) -> None:
         directory = self.directory(run.name)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = json.dumps({"version": VERSION, **_to_json(run)})
         temporary = directory / f"{RUN}.new"
-        temporary.write_text(json.dumps({"version": VERSION, **asdict(run)}))
+        try:
+            temporary.write_text(text)
+        except FileNotFoundError:
+            directory.mkdir(mode=0o700, parents=True)
+            temporary.write_text(text)
         temporary.rename(directory / RUN)
 
     def open_end(self, name: str, file: str, *, fresh: bool) -> int:
@@ -120,6 +124,14 @@ class Checkpoints:
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.directory(name))
+
+
+def _to_json(run: Run) -> dict[str, Any]:
+    """Shallow, unlike `asdict`: a launch plan is large and is only passed on."""
+    data = {each.name: getattr(run, each.name) for each in fields(run)}
+    if run.termination is not None:
+        data["termination"] = asdict(run.termination)
+    return data
 
 
 def _from_json(data: dict[str, Any], name: str) -> Run:

@@ -89,9 +89,8 @@ class MesosContainerizer:
         container = self._shop.all.get(name)
         if container is None or not container.alive:
             raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
-        for isolator in self._shop.isolators:
-            context = self._shop.context(container)
-            await self._shop.stage(f"update of {isolator.name}", isolator.update, context, requests, limits)
+        context = self._shop.context(container)
+        await self._shop.each("update", lambda isolator: isolator.update(context, requests, limits))
 
     async def status(self, name: str) -> ContainerStatus | None:
         if name in self._shop.quarantined:

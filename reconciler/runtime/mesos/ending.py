@@ -80,11 +80,10 @@ class Endings:
         return stat is None or stat.start != parent.run.start or stat.dead or stat.exiting
 
     async def _out_of_memory(self, container: Container) -> str | None:
-        for isolator in self._shop.isolators:
-            with contextlib.suppress(OSError):
-                context = self._shop.context(container)
-                if limitation := await self._shop.stage(isolator.name, isolator.limitation, context):
-                    return limitation.message
+        context = self._shop.context(container)
+        with contextlib.suppress(OSError):
+            found = await self._shop.each("limitation", lambda isolator: isolator.limitation(context))
+            return next((limitation.message for limitation in found if limitation), None)
         return None
 
     async def clean_up(self, container: Container) -> None:
@@ -106,8 +105,7 @@ class Endings:
     async def _undo(self, container: Container) -> None:
         await self._shop.launcher.destroy(container.name, REMOVE_SECONDS)
         context = self._shop.context(container)
-        for isolator in reversed(self._shop.isolators):
-            await self._shop.stage(f"clean-up of {isolator.name}", isolator.cleanup, context)
+        await self._shop.each("clean-up", lambda isolator: isolator.cleanup(context), backwards=True)
 
     async def give_up(self, container: Container) -> None:
         """A launch ended before there was a run to speak of: nothing may be left of it. What is, `destroy` takes."""

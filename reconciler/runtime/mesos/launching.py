@@ -97,8 +97,8 @@ class Launching:
         await self._fork(container, config, info, parent)
 
         container.enter(ContainerState.ISOLATING)
-        for isolator in shop.isolators:
-            await shop.stage(isolator.name, isolator.isolate, shop.context(container), container.run.pid)
+        context, pid = shop.context(container), container.run.pid or 0
+        await shop.each("isolate", lambda isolator: isolator.isolate(context, pid))
 
         container.enter(ContainerState.FETCHING)
         _still_wanted(container)
@@ -111,12 +111,8 @@ class Launching:
     async def _prepare(self, container: Container, config: ContainerConfig) -> LaunchInfo:
         shop = self._shop
         container.note(cgroups=dict(await shop.launcher.create(container.name)))
-        return merge(
-            [
-                await shop.stage(isolator.name, isolator.prepare, config, shop.context(container))
-                for isolator in shop.isolators
-            ]
-        )
+        context = shop.context(container)
+        return merge(await shop.each("prepare", lambda isolator: isolator.prepare(config, context)))
 
     async def _fork(
         self, container: Container, config: ContainerConfig, info: LaunchInfo, parent: Container | None
