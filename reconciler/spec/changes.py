@@ -6,7 +6,6 @@ added to the model restarts until someone decides otherwise. Pure.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,13 +62,6 @@ def compare(old: ContainerSpec, new: ContainerSpec) -> tuple[Change, ...]:
             for path, was, now in _differences(alias, getattr(old, name), getattr(new, name)):
                 changes.append(Change(path, was, now, _classify(alias, path, old, now)))
     return tuple(changes)
-
-
-def restart_digest(spec: ContainerSpec) -> str:
-    """sha256 over what a restart would be needed to change: equal as long as a running container
-    can become what the spec says without one."""
-    fields = {name: value for name, value in dump(spec).items() if name not in LIVE_FIELDS}
-    return hashlib.sha256(canonical(fields)).hexdigest()
 
 
 def _classify(alias: str, path: str, old: ContainerSpec, now: Any) -> ChangeClass:

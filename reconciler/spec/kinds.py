@@ -49,7 +49,6 @@ class Part(BaseModel):
         extra="forbid",
         populate_by_name=True,
         alias_generator=to_camel,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
 

@@ -381,3 +381,22 @@ def test_a_source_leaves_no_thread_and_no_descriptor_behind(specs: Path, hints: 
         source.stop()
     eventually(lambda: threading.active_count() <= threads, "threads end")
     eventually(lambda: open_descriptors() <= descriptors, "descriptors are closed")
+
+
+def test_half_a_file_is_never_seen_however_often_it_is_rewritten(specs: Path, source: DirectorySource) -> None:
+    path = write(specs / "web.yaml", "web")
+
+    def rewrite() -> None:
+        for number in range(200):
+            with path.open("w") as writer:
+                writer.write("apiVersion: reconciler/v1\nkind: Container\n")
+                writer.flush()
+                writer.write(f"metadata: {{name: web{number}}}\nspec: {{shell: 'true'}}\n")
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    while thread.is_alive():
+        listing = source.list()
+        assert [error for entry in listing.files for error in entry.parsed.errors] == []
+        assert len(listing.files) + len(listing.busy) == 1
+    assert names(source.list()) == ["web199"]
