@@ -128,8 +128,10 @@ async def end(settings: RuntimeSettings) -> None:
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.launcher import connection
     from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+    from reconciler.runtime.launcher.pins import Pins
 
     await asyncio.to_thread(connection.end, settings.runtime_dir, _END_SECONDS)
+    Pins(settings.runtime_dir).remove()
     name, _ = choose_launcher(settings.launcher)
     if name == "linux":
         tree = CgroupTree(cgroups.read_map(), settings.cgroups_root, settings.owner)

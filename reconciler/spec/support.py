@@ -23,7 +23,6 @@ _WHOLE_FIELDS = {
     "rlimits": "rlimits",
     "devices": "devices",
     "sysctls": "sysctls",
-    "logging": "logging",
     "health_checks": "healthChecks",
     "max_completion_time": "maxCompletionTime",
     "depends_on": "dependsOn",

@@ -7,6 +7,7 @@ filesystem/posix: the host's files as they are; the sandbox is just the working 
 
 Order of the steps, and why:
   1. slave    nothing mounted below reaches the host; the host's unmounts still reach us
+  1b. pins    what is mounted below the runtime directory would be held for as long as the container lives
   2. shm      taken from the parent (entering its mount namespace for a moment) while the host's /proc is still there
   3. sandbox  taken before its path is hidden, put back after
   4. proc     after the last step that needs the host's own /proc
@@ -21,6 +22,7 @@ from typing import Any
 
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.launcher.pins import PINS
 from reconciler.spec.namespaces import Sharing, effective
 
 SHM_SIZE = 64 * 1024 * 1024
@@ -42,7 +44,10 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         spec = config.spec
         table = effective(spec)
         sandbox = os.path.realpath(config.sandbox)
-        steps: list[Step] = [{"op": "mount", "target": "/", "flags": ["rec", "slave"]}]
+        steps: list[Step] = [
+            {"op": "mount", "target": "/", "flags": ["rec", "slave"]},
+            {"op": "detach", "target": os.path.join(self._runtime_dir, PINS)},
+        ]
         if table["ipc"] is Sharing.PARENT:
             steps += _shm_of_parent()
         elif table["ipc"] is Sharing.PRIVATE:

@@ -168,6 +168,12 @@ def open_tree(path: str, flags: int) -> int:
     return _check(result, "open_tree", path)
 
 
+def open_tree_of(fd: int) -> int:
+    """A detached mount of what `fd` refers to, a pidfd among others (Linux 6.14)."""
+    flags = ctypes.c_uint(OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC)
+    return _check(_libc.syscall(_SYS_OPEN_TREE, fd, b"", flags), "open_tree")
+
+
 def move_mount(fd: int, target: str) -> None:
     """Attach the detached mount `fd` at `target`."""
     result = _libc.syscall(_SYS_MOVE_MOUNT, fd, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)

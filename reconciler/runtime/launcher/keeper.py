@@ -25,6 +25,7 @@ import time
 
 from reconciler.runtime.kernel import proc, syscalls
 from reconciler.runtime.launcher import channel, cloning
+from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.launcher.wards import Ward, Wards
 
 VERSION = 1
@@ -88,6 +89,7 @@ class Keeper:
         """The last act, so it may block: take away the socket and what is left of our cgroups."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.runtime_dir, SOCKET))
+        Pins(self.runtime_dir).remove()
         for root in self.roots:
             _remove_cgroups(root)
 

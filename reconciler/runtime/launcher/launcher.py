@@ -22,7 +22,6 @@ from typing import Any, Protocol
 from reconciler.runtime.launcher import channel, connection
 from reconciler.runtime.launcher.connection import Connection
 
-
 _ATTEMPTS = 3
 
 

@@ -8,6 +8,7 @@ planner's, with the reasons beside them there.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -59,8 +60,13 @@ def _mount(step: Step, fds: Descriptors) -> None:
     syscalls.mount(step.get("source", "none"), step["target"], step.get("type", ""), flags, step.get("data", ""))
 
 
-def _umount(step: Step, fds: Descriptors) -> None:
-    syscalls.umount(step["target"], syscalls.MNT_DETACH)
+def _detach(step: Step, fds: Descriptors) -> None:
+    """Let go of a mount and all below it, if there is one."""
+    try:
+        syscalls.umount(step["target"], syscalls.MNT_DETACH)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
 
 
 def _readonly(step: Step, fds: Descriptors) -> None:
@@ -119,7 +125,7 @@ OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "enter": _enter,
     "unshare": _unshare,
     "mount": _mount,
-    "umount": _umount,
+    "detach": _detach,
     "readonly": _readonly,
     "take": _take,
     "put": _put,

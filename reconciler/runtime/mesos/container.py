@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from reconciler.runtime.isolators.isolator import Context, Isolator
 from reconciler.runtime.launcher.launcher import Launcher
+from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.states import ContainerState
 
@@ -86,6 +87,7 @@ class Workshop:
     launcher: Launcher
     isolators: Sequence[Isolator]
     checkpoints: Checkpoints
+    pins: Pins
     notify: Callable[[str], None]
     clock: Callable[[], float]
     all: dict[str, Container] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, L
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
+from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
@@ -54,7 +55,7 @@ class MesosContainerizer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         boot = proc.boot_id()
-        self._shop = Workshop(launcher, tuple(isolators), Checkpoints(runtime_dir), notify, clock)
+        self._shop = Workshop(launcher, tuple(isolators), Checkpoints(runtime_dir), Pins(runtime_dir), notify, clock)
         self._endings = Endings(self._shop)
         self._launching = Launching(self._shop, self._endings, boot)
         self._recovery = Recovery(self._shop, self._endings, boot)

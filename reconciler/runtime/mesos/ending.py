@@ -65,8 +65,9 @@ class Endings:
         while True:
             status = self._shop.checkpoints.read_end(container.name, EXIT)
             reaped = self._shop.checkpoints.read_end(container.name, REAPED)
-            if reaped is None and container.pidfd >= 0:
-                reaped = syscalls.exit_status_of(container.pidfd)
+            if reaped is None:
+                held = container.pidfd >= 0
+                reaped = syscalls.exit_status_of(container.pidfd) if held else self._shop.pins.status(container.name)
             if status is not None or reaped is not None or time.monotonic() > deadline:
                 return status, reaped
             await asyncio.sleep(_POLL)
@@ -104,6 +105,8 @@ class Endings:
 
     async def _undo(self, container: Container) -> None:
         await self._shop.launcher.destroy(container.name, REMOVE_SECONDS)
+        if not container.run.plan.get("init", True):
+            await asyncio.to_thread(self._shop.pins.unpin, container.name)
         context = self._shop.context(container)
         await self._shop.each("clean-up", lambda isolator: isolator.cleanup(context), backwards=True)
 

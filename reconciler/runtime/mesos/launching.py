@@ -139,6 +139,8 @@ class Launching:
         container.pidfd = forked.pidfd
         container.checkpoint(pid=forked.pid, start=forked.start)
         self._ending.watch(container)
+        if not container.run.plan["init"] and shop.launcher.gives:
+            await shop.stage("pinning the pidfd", shop.pins.pin, name, forked.pidfd)
 
     async def _failed(self, container: Container, error: KeeperError) -> LaunchFailed:
         """The child did not get as far as its payload. That is a run, with a termination to show for it."""
