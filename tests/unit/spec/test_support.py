@@ -42,7 +42,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
         ({"namespaces": {"user": "private"}}, "namespaces.user"),
         ({"class": "debug"}, "class"),
-        ({"logging": {"maxFiles": 1}}, "logging"),
         ({"healthChecks": [{"tcp": {"port": 1}}]}, "healthChecks"),
         ({"suspend": True}, "suspend"),
         ({"init_container": True}, "initContainers"),
