@@ -57,7 +57,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
         message = json.loads(body)
         if not isinstance(message, dict):
             raise ValueError("a message is a JSON object")
-    except (ValueError, IndexError, OSError) as error:
+    except (ValueError, IndexError, OSError, RecursionError) as error:
         for fd in fds:
             os.close(fd)
         raise ValueError(f"unreadable message: {error}") from error

@@ -94,7 +94,7 @@ class Checkpoints:
             return _from_json(json.loads(path.read_bytes()), name)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unreadable(f"{path}: {error}") from error
 
     def write(self, run: Run) -> None:
@@ -114,12 +114,12 @@ class Checkpoints:
         return os.open(self.directory(name) / file, flags, 0o600)
 
     def read_end(self, name: str, file: str) -> int | None:
-        """The raw wait status in `exit` or `reaped`; None while it has not been written."""
+        """The raw wait status in `exit` or `reaped`; None while it has not been written whole."""
         try:
-            text = (self.directory(name) / file).read_text()
+            line = (self.directory(name) / file).read_bytes()
         except FileNotFoundError:
             return None
-        return int(text) if text.endswith("\n") else None
+        return int(line) if line.endswith(b"\n") and line[:-1].isdigit() else None
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -134,9 +134,23 @@ def _to_json(run: Run) -> dict[str, Any]:
     return data
 
 
-def _from_json(data: dict[str, Any], name: str) -> Run:
-    if data.pop("version") != VERSION:
+_NUMBER = (int, float)
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "run", "boot", "digest", "launcher", "kill_signal", "sandbox", "logs", "message"), str),
+    **dict.fromkeys(("log_size", "log_files"), int),
+    **dict.fromkeys(("pid", "start"), (int, type(None))),
+    **dict.fromkeys(("namespaces", "cgroups", "plan"), dict),
+    "grace": _NUMBER,
+    "started_at": (*_NUMBER, type(None)),
+}
+
+
+def _from_json(data: Any, name: str) -> Run:
+    if not isinstance(data, dict) or data.pop("version") != VERSION:
         raise ValueError("written by another version")
+    for key, kind in _KINDS.items():
+        if not isinstance(data[key], kind):
+            raise TypeError(f"{key} is {data[key]!r}")
     if data["name"] != name:
         raise ValueError(f"is about {data['name']!r}")
     data["state"] = ContainerState(data["state"]) if data["state"] is not None else None
