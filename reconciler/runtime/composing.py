@@ -68,6 +68,8 @@ class ComposingContainerizer:
         if config.name in self._entries:
             return LaunchResult.ALREADY_LAUNCHED
         for containerizer in self._candidates(config):
+            if containerizer.name in self._failed:  # it may run that very container already
+                raise Retryable(self._failed[containerizer.name], Reason.STATE_UNKNOWN)
             entry = _Entry(Composed.LAUNCHING, containerizer)
             self._entries[config.name] = entry
             try:

@@ -149,7 +149,7 @@ def _from_json(data: Any, name: str) -> Run:
     if not isinstance(data, dict) or data.pop("version") != VERSION:
         raise ValueError("written by another version")
     for key, kind in _KINDS.items():
-        if not isinstance(data[key], kind):
+        if key in data and not isinstance(data[key], kind):
             raise TypeError(f"{key} is {data[key]!r}")
     if data["name"] != name:
         raise ValueError(f"is about {data['name']!r}")

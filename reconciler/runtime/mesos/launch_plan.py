@@ -18,6 +18,7 @@ from reconciler.runtime.isolators.isolator import LaunchInfo
 from reconciler.states import Reason
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MAX_ID = 2**32 - 2  # the one above means "leave it as it is" to setresuid(2)
 
 
 def argv_of(config: ContainerConfig) -> list[str] | None:
@@ -40,9 +41,11 @@ class Account:
             self.home = _home(self.uid)
             return
         name, _, group = user.partition(":")
-        if name.isdecimal():
+        if name.isdecimal() and (group.isdecimal() or not group):
             self.uid = int(name)
             self.gid = int(group) if group else _primary_group(self.uid)
+            if max(self.uid, self.gid) > _MAX_ID:
+                raise Terminal(f"spec.user: {user!r} is over the highest id, {_MAX_ID}", Reason.INVALID_SPEC)
             self.groups = [self.gid]
             self.home = _home(self.uid)
             return
@@ -76,7 +79,8 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Account, *, privil
     env = {"PATH": PATH, "HOME": account.home, "MESOS_SANDBOX": sandbox, **info.env}
     env.update({name: value for name, value in spec.env.items() if isinstance(value, str)})
     steps = [dict(step) for step in info.steps]
-    steps.append({"op": "workdir", "target": os.path.join(sandbox, spec.working_dir or "")})
+    directory = os.path.join(sandbox, spec.working_dir) if spec.working_dir else sandbox
+    steps.append({"op": "workdir", "target": directory})
     if privileged:
         steps.append({"op": "user", "uid": account.uid, "gid": account.gid, "groups": account.groups})
     argv = argv_of(config)

@@ -26,8 +26,8 @@ def pair() -> Iterator[Pair]:
         yield ours, theirs
 
 
-def open_fds() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
+def open_fds() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
 
 
 def give(sock: socket.socket, packet: bytes, fds: list[int]) -> None:
@@ -56,7 +56,7 @@ def test_descriptors_arrive_in_order_and_close_on_exec(pair: Pair, size: int, tm
     channel.send(pair[0], {"text": "x" * size}, files)
     received = channel.receive(pair[1])
     assert received is not None
-    assert [Path(os.readlink(f"/proc/self/fd/{fd}")).name for fd in received[1]] == ["a", "b", "c"]
+    assert [Path(f"/proc/self/fd/{fd}").readlink().name for fd in received[1]] == ["a", "b", "c"]
     assert all(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC for fd in received[1])
     for fd in (*files, *received[1]):
         os.close(fd)

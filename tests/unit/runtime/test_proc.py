@@ -62,7 +62,7 @@ def test_a_pidfd_tells_its_pid_and_when_it_was_reaped() -> None:
     child.communicate(b"\n", timeout=10)
     assert proc.pid_of(pidfd) == -1
     os.close(pidfd)
-    with open(os.devnull, "rb") as null, pytest.raises(OSError, match="not a pidfd"):
+    with Path(os.devnull).open("rb") as null, pytest.raises(OSError, match="not a pidfd"):
         proc.pid_of(null.fileno())
 
 
