@@ -35,7 +35,7 @@ def rotate(path: Path, bounds: Bounds) -> bool:
     except FileNotFoundError:
         return False
     try:
-        start = _data_start(fd)
+        start = data_start(fd)
         block = os.fstatvfs(fd).f_bsize
         size = (os.fstat(fd).st_size - start) // block * block
         if size < bounds.size:
@@ -59,7 +59,7 @@ def generations(path: Path) -> list[Path]:
     return [*reversed(older), *([path] if path.exists() else [])]
 
 
-def _data_start(fd: int) -> int:
+def data_start(fd: int) -> int:
     """Where the bytes begin that are not a hole."""
     try:
         return os.lseek(fd, 0, os.SEEK_DATA)

@@ -1,0 +1,60 @@
+# Everything a developer or a new user needs; `make help` lists it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PACKAGES := busybox-static git iproute2 procps strace util-linux
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run stop lint test test-unit test-integration e2e bench test-vm clean packages
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
+
+setup: packages $(STAMP) ## make .venv with the `reconciler` command; as root also the Debian packages that tests need
+
+$(STAMP): pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+packages:
+	@tools/packages $(PACKAGES)
+
+run: setup ## start the agent on specs/examples; Ctrl-C leaves the containers
+	exec $(BIN)/reconciler run specs/examples
+
+stop: $(STAMP) ## end the agent and every container, and leave nothing
+	$(BIN)/reconciler destroy --all
+
+lint: setup ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: setup ## every suite that fits this machine; says what was skipped and why
+	$(BIN)/pytest -q -n 2 tests/unit
+	$(BIN)/pytest -q tests/integration tests/e2e
+
+test-unit: setup ## the unit tests: seconds, no privileges
+	$(BIN)/pytest -q -n 2 tests/unit
+
+test-integration: setup ## against the real kernel, room by room
+	$(BIN)/pytest -q tests/integration
+
+e2e: setup ## through the command line only
+	$(BIN)/pytest -q tests/e2e
+
+bench: setup ## from a rename to the payload, in milliseconds
+	$(BIN)/python -m tests.bench.latency
+
+test-vm: setup ## the tests marked vm, on a kernel with cgroup v2 alone (QEMU, some minutes; root)
+	@tools/packages qemu-system-x86 kmod
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,vm]'
+	$(BIN)/python -m tests.vm.run
+
+clean: ## remove what was built here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -1,0 +1,154 @@
+"""One agent per root: an flock on ROOT/lock, held for as long as the agent lives, with its pid inside.
+
+The runtime directory, too, belongs to one root only: two agents that shared it would take each other's
+containers for their own. Standard library only: reading verbs ask whether an agent is alive.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import time
+from dataclasses import dataclass
+
+from reconciler.agent.paths import Places
+from reconciler.errors import ReconcilerError
+
+CLAIM = "root.json"
+_PATIENCE = 0.25
+_POLL = 0.01
+
+
+class AgentAlive(ReconcilerError):
+    """Another agent holds the root."""
+
+    def __init__(self, pid: int | None, source: str | None, root: str) -> None:
+        who = f"pid {pid}" if pid is not None else "another process"
+        what = f", on {source}" if source else ""
+        super().__init__(f"an agent is running on {root} already ({who}{what})")
+        self.pid = pid
+        self.source = source
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lock. source: what a daemon converges; None for a command that is done soon."""
+
+    pid: int | None
+    source: str | None
+
+
+class AgentLock:
+    """Use as a context; raises AgentAlive, or ReconcilerError for a runtime directory of another root."""
+
+    def __init__(self, places: Places, source: str | None) -> None:
+        self._places = places
+        self._source = source
+        self._fd = -1
+
+    def __enter__(self) -> AgentLock:
+        self._places.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._fd = os.open(self._places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            if not _exclusive(self._fd):
+                found = _read(self._fd)
+                raise AgentAlive(found.pid, found.source, str(self._places.root))
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "source": self._source}).encode(), 0)
+            _claim(self._places)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+
+def _exclusive(fd: int) -> bool:
+    """A reading verb that asks (see `holder`) is in the way for a moment only."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(_POLL)
+
+
+def holder(places: Places) -> Holder | None:
+    """Who runs an agent on this root; None when nobody does. Leaves the lock as it is."""
+    try:
+        fd = os.open(places.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _read(fd: int) -> Holder:
+    try:
+        data = json.loads(os.pread(fd, 4096, 0))
+        return Holder(int(data["pid"]), data.get("source"))
+    except (ValueError, KeyError, TypeError):
+        return Holder(None, None)
+
+
+def _claim(places: Places) -> None:
+    """The runtime directory is this root's from now on."""
+    places.runtime_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    path = places.runtime_dir / CLAIM
+    try:
+        claimed = json.loads(path.read_bytes())["root"]
+    except (OSError, ValueError, KeyError, TypeError):
+        claimed = None
+    if claimed is not None and claimed != str(places.root) and _same_owner_elsewhere(claimed, places):
+        raise ReconcilerError(
+            f"{places.runtime_dir} is the runtime directory of the root {claimed}; give this root one of its own with "
+            "--runtime-dir"
+        )
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps({"root": str(places.root)}))
+    temporary.rename(path)
+
+
+def _same_owner_elsewhere(claimed: str, places: Places) -> bool:
+    """Whether the other root still exists and is not this one under another path."""
+    try:
+        return not os.path.samefile(claimed, places.root)
+    except OSError:
+        return False
+
+
+def owner_id(places: Places) -> str:
+    """The random id that marks what belongs to this root; made when the root is new."""
+    try:
+        return places.owner.read_text().strip()
+    except FileNotFoundError:
+        pass
+    value = secrets.token_hex(6)
+    temporary = places.owner.with_suffix(".new")
+    with temporary.open("w") as file:
+        file.write(value + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(places.owner)
+    return value
+
+
+def known_owner(places: Places) -> str | None:
+    """The id of an existing root; None when there is none, without making one."""
+    try:
+        return places.owner.read_text().strip() or None
+    except OSError:
+        return None

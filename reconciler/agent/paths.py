@@ -1,0 +1,71 @@
+"""Where state and runtime directories are: for root, for an ordinary user, and as told. Standard library only.
+
+--root DIR         RECONCILER_ROOT         /var/lib/reconciler   $XDG_STATE_HOME/reconciler (~/.local/state)
+--runtime-dir DIR  RECONCILER_RUNTIME_DIR  /run/reconciler       $XDG_RUNTIME_DIR/reconciler, else ROOT/run
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "reconciler"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """ROOT survives reboots, RUNTIME does not."""
+
+    root: Path
+    runtime_dir: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def owner(self) -> Path:
+        return self.root / "owner"
+
+    @property
+    def records(self) -> Path:
+        return self.root / "containers"
+
+    @property
+    def rows(self) -> Path:
+        return self.runtime_dir / "rows"
+
+    @property
+    def notes(self) -> Path:
+        return self.runtime_dir / "notes.json"
+
+    @property
+    def control(self) -> Path:
+        return self.runtime_dir / "agent.sock"
+
+
+def places(root: str | None, runtime_dir: str | None, environ: Mapping[str, str], *, privileged: bool) -> Places:
+    """Flags win over the environment, the environment over the defaults. Relative paths are made absolute."""
+    chosen = root or environ.get("RECONCILER_ROOT") or _default_root(environ, privileged=privileged)
+    absolute = Path(os.path.abspath(chosen))
+    runtime = runtime_dir or environ.get("RECONCILER_RUNTIME_DIR")
+    if not runtime:
+        runtime = _default_runtime(absolute, environ, privileged=privileged)
+    return Places(absolute, Path(os.path.abspath(runtime)))
+
+
+def _default_root(environ: Mapping[str, str], *, privileged: bool) -> str:
+    if privileged:
+        return f"/var/lib/{NAME}"
+    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(state, NAME)
+
+
+def _default_runtime(root: Path, environ: Mapping[str, str], *, privileged: bool) -> str:
+    if privileged:
+        return f"/run/{NAME}"
+    if directory := environ.get("XDG_RUNTIME_DIR"):
+        return os.path.join(directory, NAME)
+    return str(root / "run")

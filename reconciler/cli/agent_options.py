@@ -1,0 +1,34 @@
+"""The agent's flags, after Mesos's, shared by the verbs that start one: run, apply, plan."""
+
+from __future__ import annotations
+
+import argparse
+
+from reconciler.agent.options import AgentOptions
+from reconciler.errors import ReconcilerError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("agent")
+    group.add_argument("--containerizers", metavar="LIST", help="which, in which order (default: mesos)")
+    group.add_argument("--isolation", metavar="LIST", help="isolators to use (default: all that the launcher has)")
+    group.add_argument("--launcher", metavar="linux|posix", help="default: linux for root where there are cgroups")
+    group.add_argument("--cgroups-root", metavar="NAME", help="where our cgroups are (default: reconciler)")
+    group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
+    group.add_argument("--hooks", metavar="LIST", help="not supported yet")
+
+
+def chosen(args: argparse.Namespace) -> AgentOptions:
+    for flag in ("docker_agent_image", "hooks"):
+        if getattr(args, flag) is not None:
+            raise ReconcilerError(f"--{flag.replace('_', '-')} is not supported yet; leave it out")
+    return AgentOptions(
+        containerizers=_listed(args.containerizers),
+        isolation=_listed(args.isolation),
+        launcher=args.launcher,
+        cgroups_root=args.cgroups_root or "reconciler",
+    )
+
+
+def _listed(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())

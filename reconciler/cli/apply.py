@@ -1,0 +1,29 @@
+"""`apply DIR`: converge once, leave everything running, return when it is as desired; 1 when it cannot be."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from reconciler.agent.paths import Places
+from reconciler.cli import agent_options
+from reconciler.cli.table import clean
+from reconciler.cli.wait import duration
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("--timeout", default="5m", metavar="T", help="such as 30s or 1m30s; default: 5m")
+    agent_options.add(parser)
+
+
+def run(args: argparse.Namespace, places: Places) -> int:
+    from reconciler.agent.once import apply
+
+    seconds = duration(args.timeout)
+    applied = apply(places, Path(os.path.abspath(args.directory)), agent_options.chosen(args), seconds)
+    for message in applied.messages:
+        print(clean(message), file=sys.stderr)
+    return 0 if applied.converged else 1

@@ -1,0 +1,35 @@
+"""`--config FILE`: a YAML mapping of options by their long names; what is given on the command line wins."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reconciler.errors import ReconcilerError
+
+
+def fill_in(args: argparse.Namespace, path: str) -> None:
+    """Raises ReconcilerError for a file that cannot be read or an option that does not exist."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        data = YAML(typ="safe", pure=True).load(Path(path).read_bytes())
+    except (OSError, YAMLError, RecursionError, ValueError) as error:
+        raise ReconcilerError(f"{path}: cannot be read as a configuration: {error}") from error
+    if not isinstance(data, dict | None):
+        raise ReconcilerError(f"{path}: must be a mapping of options, such as `root: /srv/state`")
+    for key, value in (data or {}).items():
+        name = str(key).replace("-", "_")
+        if name not in KNOWN:
+            raise ReconcilerError(f"{path}: no such option: {key}; there are: {', '.join(sorted(KNOWN))}")
+        if not isinstance(value, str):
+            raise ReconcilerError(f"{path}: {key}: must be text, not {value!r}")
+        if hasattr(args, name) and getattr(args, name) is None:
+            setattr(args, name, value)
+
+
+KNOWN = frozenset(
+    {"root", "runtime_dir", "output", "containerizers", "isolation", "launcher", "cgroups_root"}
+    | {"docker_agent_image", "hooks"}
+)

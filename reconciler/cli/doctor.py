@@ -1,0 +1,93 @@
+"""`doctor`: what this host can do, which launcher is chosen and why, and what is amiss."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from reconciler.agent.lock import holder, known_owner
+from reconciler.agent.paths import Places
+from reconciler.cli.table import clean
+from reconciler.errors import ReconcilerError
+
+MINIMUM_KERNEL = (5, 15)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--launcher", metavar="linux|posix", help="look with this launcher in mind")
+
+
+def run(args: argparse.Namespace, places: Places) -> int:
+    findings = [*_host(args.launcher), *_state(places)]
+    if args.output == "json":
+        print(json.dumps([{"check": name, "ok": ok, "finding": text} for name, ok, text in findings], indent=2))
+    else:
+        for name, ok, text in findings:
+            print(clean(f"{'ok ' if ok else 'BAD'}  {name:<12} {text}"))
+    return 0 if all(ok for _, ok, _ in findings) else 1
+
+
+Finding = tuple[str, bool, str]
+
+
+def _host(wanted: str | None) -> list[Finding]:
+    from reconciler.runtime.build import choose_launcher
+    from reconciler.runtime.kernel import cgroups
+
+    release = platform.release()
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2])
+    needed = ".".join(map(str, MINIMUM_KERNEL))
+    found: list[Finding] = [("kernel", numbers >= MINIMUM_KERNEL, f"{release} (at least {needed} is needed)")]
+    try:
+        launcher, why = choose_launcher(wanted)
+        found.append(("launcher", True, f"{launcher}: {why}"))
+        if launcher == "posix":
+            found.append(("launcher", True, "no namespaces and no limits: specs that name one are Blocked"))
+    except ReconcilerError as error:
+        found.append(("launcher", False, error.message))
+    for hierarchy in cgroups.read_map().hierarchies:
+        names = ", ".join(sorted(hierarchy.controllers)) or "no controllers"
+        found.append(("cgroups", True, f"v{hierarchy.version} at {hierarchy.mount}: {names}"))
+    kinds = sorted(entry.name for entry in os.scandir("/proc/self/ns") if not entry.name.endswith("_for_children"))
+    found.append(("namespaces", True, ", ".join(kinds)))
+    return found
+
+
+def _state(places: Places) -> list[Finding]:
+    from reconciler.runtime.launcher import connection
+
+    agent = holder(places)
+    found: list[Finding] = [
+        ("agent", True, f"pid {agent.pid}, on {agent.source or 'a command'}" if agent else "none is running"),
+        ("root", True, f"{places.root}" + ("" if places.root.is_dir() else " (not there yet)")),
+        ("runtime", True, f"{places.runtime_dir}" + ("" if places.runtime_dir.is_dir() else " (not there yet)")),
+    ]
+    if places.runtime_dir.is_dir():
+        try:
+            with connection.connect(places.runtime_dir, launch=False) as sock:
+                answer = connection.Caller(sock).hello("doctor")
+            found.append(("keeper", True, f"pid {answer['pid']}, {len(answer['containers'])} containers"))
+        except (OSError, ValueError):
+            found.append(("keeper", True, "none is running"))
+    found += _leftovers(places)
+    return found
+
+
+def _leftovers(places: Places) -> list[Finding]:
+    """Cgroups of ours that no record speaks of."""
+    from reconciler.runtime.kernel import cgroups
+
+    owner = known_owner(places)
+    found: list[Finding] = []
+    if owner is not None and places.root.is_dir():
+        free = shutil.disk_usage(places.root).free
+        found.append(("disk", free > 64 << 20, f"{free >> 20} MiB free at {places.root}"))
+        for hierarchy in cgroups.read_map().hierarchies:
+            for directory in Path(hierarchy.mount, "reconciler", owner).glob("*/"):
+                if not (places.records / directory.name).is_dir() and directory.name != "_leaf":
+                    found.append(("leftover", False, f"cgroup {directory}: the next `run` or `apply` removes it"))
+    return found

@@ -1,0 +1,48 @@
+"""`exec NAME -- COMMAND`: in all of the container's namespaces and in its cgroup; the command's code is passed on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from reconciler.agent import report
+from reconciler.agent.paths import Places
+from reconciler.cli.names import NOT_FOUND, not_found
+from reconciler.cli.table import clean
+from reconciler.errors import LaunchFailed, ReconcilerError
+from reconciler.runtime.mesos.checkpoint import Checkpoints, Unreadable
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "reconciler exec NAME [--env NAME=VALUE] [--cwd DIR] -- COMMAND [ARG ...]"
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="added to the container's own")
+    parser.add_argument("--cwd", metavar="DIR", help="default: the container's working directory")
+    parser.add_argument("command", nargs="+", metavar="COMMAND")
+
+
+def run(args: argparse.Namespace, places: Places) -> int:
+    from reconciler.runtime.launcher.client import exec_in
+
+    try:
+        run_ = Checkpoints(places.runtime_dir).read(args.name)
+    except Unreadable as error:
+        raise ReconcilerError(f"{args.name}: its checkpoint cannot be read: {error}") from error
+    if run_ is None:
+        if report.row(places, args.name) is None:
+            not_found(args.name)
+            return NOT_FOUND
+        raise ReconcilerError(f"{args.name} is not running")
+    env = dict(_assignment(text) for text in args.env)
+    try:
+        return exec_in(run_, places.runtime_dir, args.command, env=env, cwd=args.cwd)
+    except LaunchFailed as error:
+        print(clean(f"reconciler: {error.message}"), file=sys.stderr)
+        return error.code
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ReconcilerError(f"--env {text}: write it as NAME=VALUE")
+    return name, value

@@ -1,0 +1,26 @@
+"""`run DIR`: the daemon, in the foreground, until SIGTERM or SIGINT; containers stay."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from reconciler.agent.lock import AgentAlive
+from reconciler.agent.paths import Places
+from reconciler.cli import agent_options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="absolute or not, it is this path that owns its names")
+    agent_options.add(parser)
+
+
+def run(args: argparse.Namespace, places: Places) -> int:
+    from reconciler.agent.daemon import run as run_daemon
+    from reconciler.agent.once import InTheWay
+
+    try:
+        return run_daemon(places, Path(os.path.abspath(args.directory)), agent_options.chosen(args))
+    except AgentAlive as alive:
+        raise InTheWay(alive.message) from None
