@@ -9,6 +9,7 @@ each name has been tried: on stdout, and to whoever asked by NOTIFY_SOCKET (sd_n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import socket
 import sys
 from pathlib import Path
 
-from reconciler.agent.control import Answer, Request, Server
+from reconciler.agent.control import Answer, Handler, Request, Server
 from reconciler.agent.lock import AgentLock, owner_id
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
@@ -30,15 +31,20 @@ log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """One agent on one source. `assembled` gives what a command that converges once needs, too."""
+    """One agent on one source."""
 
     def __init__(self, places: Places, directory: Path, options: AgentOptions) -> None:
-        loop = asyncio.get_running_loop()
         self.places = places
-        self.source = DirectorySource(directory, lambda: loop.call_soon_threadsafe(self.wake))
+        self._loop = asyncio.get_running_loop()
+        self.source = DirectorySource(directory, self._hint)
         self.containerizer = build(options.settings(places, owner_id(places)), lambda name: self.wake())
         self.reconciler = Reconciler(self.source, self.containerizer, Store(places))
         self._stop = asyncio.Event()
+
+    def _hint(self) -> None:
+        """From the thread that watches; the loop may just have been closed."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.wake)
 
     def wake(self) -> None:
         self.reconciler.wake()
@@ -61,7 +67,7 @@ class Daemon:
 
     # ---- control
 
-    def _handlers(self):  # type: ignore[no-untyped-def]
+    def _handlers(self) -> dict[str, Handler]:
         return {"ping": self._ping, "apply": self._apply, "destroy": self._destroy, "approve": self._approve}
 
     async def _ping(self, request: Request) -> Answer:
@@ -102,7 +108,8 @@ async def _run(places: Places, directory: Path, options: AgentOptions) -> None:
 
 def _say_ready() -> None:
     try:
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
     except BrokenPipeError:
         log.warning("nobody reads our standard output any more")
     _notify("READY=1")

@@ -125,7 +125,7 @@ def _claim(places: Places) -> None:
 def _same_owner_elsewhere(claimed: str, places: Places) -> bool:
     """Whether the other root still exists and is not this one under another path."""
     try:
-        return not os.path.samefile(claimed, places.root)
+        return not places.root.samefile(claimed)
     except OSError:
         return False
 

@@ -49,17 +49,22 @@ class Places:
 def places(root: str | None, runtime_dir: str | None, environ: Mapping[str, str], *, privileged: bool) -> Places:
     """Flags win over the environment, the environment over the defaults. Relative paths are made absolute."""
     chosen = root or environ.get("RECONCILER_ROOT") or _default_root(environ, privileged=privileged)
-    absolute = Path(os.path.abspath(chosen))
+    state = absolute(chosen)
     runtime = runtime_dir or environ.get("RECONCILER_RUNTIME_DIR")
     if not runtime:
-        runtime = _default_runtime(absolute, environ, privileged=privileged)
-    return Places(absolute, Path(os.path.abspath(runtime)))
+        runtime = _default_runtime(state, environ, privileged=privileged)
+    return Places(state, absolute(runtime))
+
+
+def absolute(path: str) -> Path:
+    """As given, links not followed: a source directory that is a link is known by the link's path."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
 
 
 def _default_root(environ: Mapping[str, str], *, privileged: bool) -> str:
     if privileged:
         return f"/var/lib/{NAME}"
-    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    state = environ.get("XDG_STATE_HOME") or os.path.join(Path.home(), ".local", "state")
     return os.path.join(state, NAME)
 
 

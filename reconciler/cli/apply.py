@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
-from reconciler.agent.paths import Places
+from reconciler.agent.paths import Places, absolute
 from reconciler.cli import agent_options
 from reconciler.cli.table import clean
 from reconciler.cli.wait import duration
@@ -23,7 +21,7 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import apply
 
     seconds = duration(args.timeout)
-    applied = apply(places, Path(os.path.abspath(args.directory)), agent_options.chosen(args), seconds)
+    applied = apply(places, absolute(args.directory), agent_options.chosen(args), seconds)
     for message in applied.messages:
         print(clean(message), file=sys.stderr)
     return 0 if applied.converged else 1

@@ -1,4 +1,4 @@
-"""`inspect NAME`: the row, the record and the checkpoint of one container, as JSON; or its launch plan, step by step."""
+"""`inspect NAME`: the row, the record and the checkpoint of one container, as JSON; or its launch plan."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The `reconciler` command: finds the verb, imports its module alone, and turns errors into exit codes.
 
-0 done · 1 error · 2 usage (for `plan`: changes) · 3 another agent is in the way · 4 not found · 7 timed out. Data goes to
-stdout, the rest to stderr. A user's mistake is one line that says what to do, never a traceback.
+0 done · 1 error · 2 usage (for `plan`: changes) · 3 another agent is in the way · 4 not found · 7 timed out.
+Data goes to stdout, the rest to stderr. A user's mistake is one line that says what to do, never a traceback.
 """
 
 from __future__ import annotations

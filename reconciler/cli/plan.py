@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from pathlib import Path
 
-from reconciler.agent.paths import Places
+from reconciler.agent.paths import Places, absolute
 from reconciler.cli import agent_options
 from reconciler.cli.table import clean
 
@@ -24,7 +22,7 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import plan
     from reconciler.loop.plan import as_json, render
 
-    found, errors = plan(places, Path(os.path.abspath(args.directory)), agent_options.chosen(args))
+    found, errors = plan(places, absolute(args.directory), agent_options.chosen(args))
     if args.output == "json":
         print(json.dumps({**as_json(found), "errors": list(errors)}, indent=2))
     else:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from reconciler.agent.lock import AgentAlive
-from reconciler.agent.paths import Places
+from reconciler.agent.paths import Places, absolute
 from reconciler.cli import agent_options
 
 
@@ -21,6 +19,6 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import InTheWay
 
     try:
-        return run_daemon(places, Path(os.path.abspath(args.directory)), agent_options.chosen(args))
+        return run_daemon(places, absolute(args.directory), agent_options.chosen(args))
     except AgentAlive as alive:
         raise InTheWay(alive.message) from None

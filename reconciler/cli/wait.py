@@ -39,7 +39,9 @@ def run(args: argparse.Namespace, places: Places) -> int:
         if row is None:
             not_found(name)
         else:
-            message = f"reconciler: {name} is not {args.condition} after {args.timeout}: {row['status']}: {row['message']}"
+            message = (
+                f"reconciler: {name} is not {args.condition} after {args.timeout}: {row['status']}: {row['message']}"
+            )
             print(clean(message), file=sys.stderr)
     return NOT_FOUND if all(name not in rows for name in unmet) else TIMED_OUT
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from reconciler.loop.values import Origin
 from reconciler.runtime.containerizer import Termination
 from reconciler.states import Reason
+
+if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
+    from reconciler.loop.values import Origin
 
 
 def timestamp(seconds: float) -> str:
@@ -66,3 +69,17 @@ def listed(items: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = sorted(items)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def exit_json(exit: Termination | None) -> dict[str, Any] | None:
+    """The public form of how a run ended."""
+    if exit is None:
+        return None
+    return {
+        "code": exit.code,
+        "signal": exit.signal,
+        "reason": exit.reason.value,
+        "oomKilled": exit.oom_killed,
+        "message": exit.message,
+        "at": timestamp(exit.at),
+    }
