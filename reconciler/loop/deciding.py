@@ -25,6 +25,7 @@ from reconciler.loop.values import (
     Record,
     Recorded,
     Trouble,
+    over,
 )
 from reconciler.runtime.containerizer import ContainerStatus
 from reconciler.spec.changes import Change, compare
@@ -62,8 +63,7 @@ class Context:
 
     def alive(self, name: str) -> bool:
         """Something of it runs, or is on its way up or down."""
-        seen = self.observed.containers.get(name)
-        return seen is not None and seen.state is not None
+        return not over(self.observed.containers.get(name))
 
     def running(self, name: str) -> bool:
         seen = self.observed.containers.get(name)
@@ -155,9 +155,7 @@ class Decider:
         else:
             self._as_recorded_down(want, record)
 
-    def _with_parent(
-        self, want: DesiredContainer, record: Record, replaced: list[Change], above: Action
-    ) -> None:
+    def _with_parent(self, want: DesiredContainer, record: Record, replaced: list[Change], above: Action) -> None:
         """The parent starts anew, and its tree with it; one that is done stays done unless the parent is replaced."""
         if replaced:
             self._start(Op.RESTART, want, _joined(replaced), renew=True)
@@ -256,9 +254,7 @@ class Decider:
         action = Action(op, want.spec.name, cause, change, after, want.digest, renew)
         self._unless_troubled(action)
 
-    def _act(
-        self, op: Op, want: DesiredContainer | None, cause: str, change: ChangeClass, *, name: str = ""
-    ) -> None:
+    def _act(self, op: Op, want: DesiredContainer | None, cause: str, change: ChangeClass, *, name: str = "") -> None:
         action = Action(op, want.spec.name if want else name, cause, change, (), want.digest if want else "")
         self._unless_troubled(action)
 

@@ -7,22 +7,11 @@ after some were approved or put back. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Set
 
 from reconciler.loop.values import Desired, Record, Recorded
 
 MINIMUM = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """What a person has allowed to be deleted: some top-level names, or whatever is held now."""
-
-    names: frozenset[str] = frozenset()
-    everything: bool = False
-
-    def covers(self, name: str) -> bool:
-        return self.everything or name in self.names
 
 
 def dropped(desired: Desired, recorded: Recorded) -> frozenset[str]:
@@ -36,15 +25,14 @@ def dropped(desired: Desired, recorded: Recorded) -> frozenset[str]:
     )
 
 
-def held(desired: Desired, recorded: Recorded, approval: Approval, before: frozenset[str]) -> frozenset[str]:
+def held(
+    desired: Desired, recorded: Recorded, approved: Set[str] = frozenset(), before: Set[str] = frozenset()
+) -> frozenset[str]:
     """The top-level names whose destruction waits for approval. `before`: those held until now."""
     gone = dropped(desired, recorded)
     total = sum(_counts(record, desired) for record in recorded.records.values())
-    if len(gone) >= MINIMUM and 2 * len(gone) > total:
-        candidates = gone
-    else:
-        candidates = gone & before
-    return frozenset(name for name in candidates if not approval.covers(name))
+    most = len(gone) >= MINIMUM and 2 * len(gone) > total
+    return (gone if most else gone & before) - approved
 
 
 def _counts(record: Record, desired: Desired) -> bool:

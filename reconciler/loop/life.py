@@ -14,7 +14,7 @@ from collections.abc import Set
 from dataclasses import replace
 
 from reconciler.loop import backoff
-from reconciler.loop.values import Life, Observed, Record, Recorded
+from reconciler.loop.values import Life, Observed, Record, Recorded, over
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.spec.model import ContainerSpec
 from reconciler.states import Reason
@@ -76,7 +76,9 @@ def revised(life: Life, spec: ContainerSpec) -> Life:
 
 def held_to_the_end(life: Life, now: float) -> Life:
     """A holder with nothing left to hold is done."""
-    termination = Termination(code=0, signal=None, reason=Reason.EXITED, at=now, message="nothing nested will run again")
+    termination = Termination(
+        code=0, signal=None, reason=Reason.EXITED, at=now, message="nothing nested will run again"
+    )
     return replace(life, exit=termination, started_at=None, next_try=None, failures=0, finished=True)
 
 
@@ -94,11 +96,9 @@ def settle(recorded: Recorded, observed: Observed, now: float, skip: Set[str] = 
     return replace(recorded, records=records)
 
 
-def _observed_life(
-    record: Record, records: dict[str, Record], observed: Observed, now: float, skip: Set[str]
-) -> Life:
+def _observed_life(record: Record, records: dict[str, Record], observed: Observed, now: float, skip: Set[str]) -> Life:
     life, seen = record.life, observed.containers.get(record.name)
-    if seen is not None and seen.state is not None:
+    if seen is not None and not over(seen):
         begun = life.started_at is None and seen.running
         return started(life, seen.started_at or now) if begun else life
     if seen is None and life.started_at is None:

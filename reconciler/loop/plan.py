@@ -1,6 +1,6 @@
 """The plan: what is to be done so that what runs becomes what is asked for, and why. Pure.
 
-    desired × recorded × observed × now ─▶ actions (each with class and cause) + holds + when to look again
+    desired, recorded, observed, now ─▶ actions (each with class and cause) + holds + when to look again
 
 Invariants: nothing destructive is planned on an unknown observation or listing; only names recorded from
 this source are pruned; a parent is up before its nested start and outlives them at the end; the plan does
@@ -89,8 +89,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
             }
             for action in plan.actions
         ],
-        "holds": [
-            {"name": hold.name, "reason": hold.reason.value, "message": hold.message} for hold in plan.holds
-        ],
+        "holds": [{"name": hold.name, "reason": hold.reason.value, "message": hold.message} for hold in plan.holds],
         "wakeAt": plan.wake_at,
     }

@@ -24,6 +24,7 @@ from reconciler.loop.values import (
     Refusal,
     Row,
     Trouble,
+    over,
 )
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.states import ContainerState, Reason, Status
@@ -90,7 +91,7 @@ class _Maker:
             status=verdict.status,
             state=seen.state if seen else None,
             ready=verdict.status is Status.RUNNING,
-            pid=seen.pid if seen and seen.state is not None else None,
+            pid=seen.pid if seen and not over(seen) else None,
             restarts=max(life.starts - 1, 0) if life else 0,
             generation=record.generation if record else 0,
             digest=record.digest if record else want.digest if want else seen.digest if seen else "",
@@ -138,7 +139,7 @@ class _Maker:
         op = facts.busy.get(name) or self._planned(name)
         if op is Op.DESTROY or (record is not None and record.deleting):
             return self._leaving(trouble, self._actions.get(name))
-        if op is not None and not (seen is not None and seen.running and not op.starts):
+        if op is not None and (op.starts or op.ends):
             return self._under_way(name, op, seen)
         if seen is not None and seen.running:
             return _Verdict(Status.RUNNING, _beside_running(record, seen, trouble), trouble.reason if trouble else None)
@@ -146,7 +147,7 @@ class _Maker:
 
     def _planned(self, name: str) -> Op | None:
         action = self._actions.get(name)
-        return action.op if action is not None and action.op is not Op.RECORD else None
+        return action.op if action is not None else None
 
     def _leaving(self, trouble: Trouble | None, action: Action | None) -> _Verdict:
         if trouble is not None and trouble.goal.startswith("destroy"):
@@ -165,15 +166,15 @@ class _Maker:
 
     # -- what does not run, and nothing is being done about it now ------------------------------------
 
-    def _down(
-        self, name: str, record: Record | None, refusal: Refusal | None, trouble: Trouble | None
-    ) -> _Verdict:
+    def _down(self, name: str, record: Record | None, refusal: Refusal | None, trouble: Trouble | None) -> _Verdict:
         ran = record is not None and record.life.starts > 0
         if refusal is not None and refusal.reason is not Reason.DUPLICATE_NAME and not ran:
             return _Verdict(refusal.status, "", refusal.reason)
         if trouble is not None:
             if trouble.terminal:
-                return _Verdict(Status.BLOCKED, f"{trouble.message}; changing its spec lets it try again", trouble.reason)
+                return _Verdict(
+                    Status.BLOCKED, f"{trouble.message}; changing its spec lets it try again", trouble.reason
+                )
             return _Verdict(Status.PENDING, _again(trouble), trouble.reason, trouble.next_try)
         if record is not None and record.life.finished:
             return _finished(record)
@@ -206,17 +207,16 @@ def _finished(record: Record) -> _Verdict:
 
 
 def _waiting(record: Record | None) -> _Verdict:
-    if record is None or record.life.exit is None:
+    exit = record.life.exit if record else None
+    if record is None or exit is None:
         return _Verdict(Status.PENDING, "not started yet")
     life = record.life
-    assert life.exit is not None
     if life.next_try is None:
-        return _Verdict(Status.PENDING, ending(life.exit), life.exit.reason)
-    wait = span(life.next_try - life.exit.at)
-    when = f"restarting in {wait}, at {timestamp(life.next_try)}"
+        return _Verdict(Status.PENDING, ending(exit), exit.reason)
+    when = f"restarting in {span(life.next_try - exit.at)}, at {timestamp(life.next_try)}"
     if life.failures < 2:
-        return _Verdict(Status.STARTING, f"{ending(life.exit)}; {when}", Reason.BACKING_OFF, life.next_try)
-    message = f"{ending(life.exit)}; {life.failures} failures in a row; {when}"
+        return _Verdict(Status.STARTING, f"{ending(exit)}; {when}", Reason.BACKING_OFF, life.next_try)
+    message = f"{ending(exit)}; {life.failures} failures in a row; {when}"
     return _Verdict(Status.CRASH_LOOP, message, Reason.BACKING_OFF, life.next_try)
 
 

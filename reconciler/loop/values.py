@@ -121,6 +121,13 @@ class Observed:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
+def over(seen: ContainerStatus | None) -> bool:
+    """No run is in progress: absent, ended, or ended and still being cleaned up after."""
+    if seen is None or seen.state is None:
+        return True
+    return seen.state is ContainerState.DESTROYING and seen.termination is not None
+
+
 class Op(StrEnum):
     """What a worker can be told to do.
 
@@ -153,7 +160,7 @@ class Action:
     """One thing for the worker of `name` to do.
 
     cause:   for people: which field changed from what to what, or what was observed
-    after:   names whose own actions must be over first (a parent before its nested; nested destroys before their parent's)
+    after:   names whose own actions must be over first (a parent before its nested; nested ends before their parent's)
     digest:  of the spec to be brought about; empty for stop and destroy
     renew:   a start that begins a new generation (its spec, or its parent's, was replaced)
     """
@@ -260,5 +267,10 @@ class Source(Protocol):
 
     @property
     def identity(self) -> str: ...
+
+    @property
+    def note(self) -> str:
+        """What keeps changes from being noticed at once; "" when nothing does."""
+        ...
 
     def list(self) -> Listing: ...
