@@ -50,7 +50,7 @@ def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> No
         if not plan["init"]:
             _exec(plan)
         _become_init(plan, fds)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         code = NOT_FOUND if stage == "exec" else NOT_EXECUTABLE
         _report(fds["error"], stage, error, path)
     except OSError as error:
@@ -99,6 +99,8 @@ def _exec(plan: Mapping[str, Any]) -> NoReturn:
     syscalls.close_on_exec_from(3)
     argv: list[str] = plan["argv"]
     env: dict[str, str] = plan["env"]
+    if not argv[0]:
+        raise FileNotFoundError(2, "the name of the command is empty")
     if "/" in argv[0]:
         _execve(argv[0], argv, env)
     denied: OSError | None = None
@@ -141,7 +143,7 @@ def _start_payload(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
     try:
         os.setsid()
         _exec(plan)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         _report(fds["error"], "exec", error, None)
         os._exit(NOT_FOUND)
     except OSError as error:

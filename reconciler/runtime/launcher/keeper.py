@@ -65,7 +65,9 @@ class Keeper:
     def serve(self) -> None:
         """Until there is nothing left to keep."""
         while (timeout := self._patience()) is None or timeout > 0:
-            events = self.epoll.poll(-1 if timeout is None else timeout)
+            # one event at a time: with more, reaping or answering one could close the descriptor of the next,
+            # and its number would be somebody else's by the time that one is looked at
+            events = self.epoll.poll(-1 if timeout is None else timeout, 1)
             self._reap()
             for fd, _ in events:
                 if fd == self.listener.fileno():
@@ -76,7 +78,6 @@ class Keeper:
                     self._hear(self.clients[fd])
                 else:
                     self._watched(fd)
-            self._reap()
 
     def _patience(self) -> float | None:
         """Seconds to wait before going, None for as long as it takes."""
@@ -219,7 +220,7 @@ class Keeper:
         ward.record(status)
         ward.kill_the_rest()
         self.wards.remove(ward)
-        for other in self.wards.below(ward.name):
+        for other in self.wards.within(ward):
             other.kill()
         event: channel.Message = {"event": "exit", "name": ward.name, "run": ward.run, "status": status}
         if ward.transient and ward.client is not None:

@@ -58,9 +58,9 @@ class Ward:
 
     def release(self, seq: int | None) -> None:
         """Let the child go on; the answer to `seq` is due when its error pipe closes."""
+        os.write(self.go_fd, b"g")  # EPIPE when it has died: then it was never released
         self._release_seq = seq
         self.released = True
-        os.write(self.go_fd, b"g")
         os.close(self.go_fd)
         self.go_fd = -1
 
@@ -136,5 +136,13 @@ class Wards:
                 return ward
         raise ProcessLookupError(3, "no blocked child of that run: it was killed or has ended", name)
 
-    def below(self, name: str) -> list[Ward]:
-        return [ward for ward in self._by_pid.values() if ward.name.startswith(name + ".") or ward.name == name]
+    def within(self, ended: Ward) -> list[Ward]:
+        """What ends with it: nested containers, and what was started inside by `exec`. Nothing ends with a guest."""
+        if ended.transient:
+            return []
+        inside = ended.name + "."
+        return [
+            ward
+            for ward in self._by_pid.values()
+            if ward.name.startswith(inside) or (ward.transient and ward.name == ended.name)
+        ]

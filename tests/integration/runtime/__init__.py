@@ -1,0 +1,1 @@
+"""The runtime on the real kernel: keeper, launchers, containerizer."""
