@@ -185,5 +185,5 @@ def _sockets(scope: Scope) -> Iterator[str]:
 
 def _files(scope: Scope) -> Iterator[str]:
     for runtime in scope.runtime:
-        for directory, _, names in os.walk(runtime):
-            yield from (os.path.join(directory, name) for name in names if name not in KEPT)
+        for directory, _, files in os.walk(runtime):
+            yield from (os.path.join(directory, name) for name in files if name not in KEPT)

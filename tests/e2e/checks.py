@@ -174,12 +174,12 @@ def message_contains(world: World, name: str, *texts: str, within: float = DEADL
 
 
 def limit(world: World, name: str, *files: str) -> str:
-    """What the container's own cgroup says in the first of these control files that exists."""
+    """The first word that the container's own cgroup says in the first of these control files that exists."""
     row = state(world, name, "Running")
     for path in row["cgroups"].values():
         for file in files:
             if Path(path, file).exists():
-                return Path(path, file).read_text().strip()
+                return Path(path, file).read_text().split()[0]
     raise AssertionError(f"{name}: none of {files} in {row['cgroups']}")
 
 

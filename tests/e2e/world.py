@@ -33,9 +33,9 @@ def document(name: str, *, labels: dict[str, str] | None = None, **spec: object)
     return json.dumps(whole, indent=2) + "\n"
 
 
-def sleeper(name: str, **spec: object) -> str:
-    """The smallest spec that stays running."""
-    return document(name, **({"command": ["sleep", "infinity"]} | spec))
+def sleeper(name: str, seconds: str = "infinity", *, labels: dict[str, str] | None = None, **spec: object) -> str:
+    """The smallest spec that stays running; a number of `seconds` makes its payload recognisable."""
+    return document(name, labels=labels, command=["sleep", seconds], **spec)
 
 
 class Agent:
@@ -172,6 +172,9 @@ class World:
 
     def row(self, name: str) -> dict[str, Any] | None:
         return self.rows().get(name)
+
+    def sandbox(self, name: str) -> Path:
+        return Path(self.rows()[name]["sandbox"])
 
     # ── the agent and the keeper ──────────────────────────────────────────────────────────────
 

@@ -1,0 +1,134 @@
+"""What dies comes back, whichever part of it died."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import datetime
+
+from tests.e2e.checks import (
+    eventually,
+    exited,
+    instance,
+    not_restarted,
+    payload,
+    restarted,
+    running,
+    state,
+    until,
+)
+from tests.e2e.world import World, document, sleeper
+
+QUICK = {"initial": "100ms"}
+
+
+def test_a_container_whose_first_process_is_killed_comes_back(any_world: World) -> None:
+    """kill -9 of the pid that `ps` shows: a new run, nothing of the old one left."""
+    any_world.write("web.yaml", sleeper("web", "400001", backoff=QUICK))
+    with any_world.agent():
+        before = instance(any_world, "web")
+        payload(any_world, "web", ["sleep", "400001"])
+        os.kill(before.pid, signal.SIGKILL)
+        restarted(any_world, before)
+        eventually(lambda: running(any_world, ["sleep", "400001"]) == 1, "exactly one payload runs")
+        assert any_world.rows()["web"]["restarts"] == 1
+
+
+def test_a_container_whose_payload_is_killed_comes_back_and_the_signal_is_told(any_world: World) -> None:
+    """A death by signal is a signal, never a folded exit code."""
+    any_world.write("web.yaml", sleeper("web", "400002", backoff=QUICK))
+    with any_world.agent():
+        before = instance(any_world, "web")
+        os.kill(payload(any_world, "web", ["sleep", "400002"]).pid, signal.SIGKILL)
+        restarted(any_world, before)
+        exited(any_world, "web", None, signal.SIGKILL)
+
+
+def test_a_killed_nested_container_comes_back_alone(any_world: World) -> None:
+    """Its parent and sibling do not notice."""
+    nested = [{"name": name, "command": ["sleep", "infinity"], "backoff": QUICK} for name in ("a", "b")]
+    any_world.write("shop.yaml", sleeper("shop", containers=nested))
+    with any_world.agent():
+        parent, a, b = (instance(any_world, name) for name in ("shop", "shop.a", "shop.b"))
+        os.kill(a.pid, signal.SIGKILL)
+        restarted(any_world, a)
+        not_restarted(any_world, parent)
+        not_restarted(any_world, b)
+
+
+def test_a_killed_parent_comes_back_with_its_whole_tree(any_world: World) -> None:
+    """No child of the old tree outlives it."""
+    nested = [{"name": "a", "command": ["sleep", "400003"]}]
+    any_world.write("shop.yaml", sleeper("shop", backoff=QUICK, containers=nested))
+    with any_world.agent():
+        parent, child = instance(any_world, "shop"), instance(any_world, "shop.a")
+        os.kill(parent.pid, signal.SIGKILL)
+        restarted(any_world, parent)
+        restarted(any_world, child)
+        eventually(lambda: running(any_world, ["sleep", "400003"]) == 1, "exactly one child runs")
+
+
+def test_what_a_payload_left_in_the_background_ends_with_it(any_world: World) -> None:
+    """A container is the whole of its processes; the next run starts from none."""
+    shell = "setsid sleep 400004 & sleep 0.2; exit 3"
+    any_world.write("web.yaml", document("web", shell=shell, restartPolicy="Never"))
+    with any_world.agent():
+        state(any_world, "web", "Failed")
+        eventually(lambda: running(any_world, ["sleep", "400004"]) == 0, "nothing of the run is left")
+
+
+def test_a_crash_loop_tries_again_later_each_time(any_world: World) -> None:
+    """CrashLoop after the second failure in a row; each wait is longer than the one before."""
+    any_world.write("web.yaml", document("web", shell="exit 3", backoff={"initial": "200ms", "factor": 2}))
+    with any_world.agent():
+        waits: dict[int, float] = {}
+
+        def five_waits(row: dict[str, object]) -> bool:
+            if row["status"] == "CrashLoop" and row["nextTry"]:
+                waits.setdefault(int(str(row["restarts"])), seconds(row["nextTry"]) - seconds(row["exit"]["at"]))  # type: ignore[index]
+            return len(waits) >= 4
+
+        until(any_world, "web", five_waits, "is seen to wait four times", within=20)
+        lengths = [waits[restarts] for restarts in sorted(waits)]
+        assert all(later > 1.3 * earlier for earlier, later in zip(lengths, lengths[1:], strict=False)), waits
+        exited(any_world, "web", 3)
+
+
+def seconds(moment: object) -> float:
+    return datetime.fromisoformat(str(moment).replace("Z", "+00:00")).timestamp()
+
+
+def test_a_changed_spec_ends_a_crash_loop_at_once(any_world: World) -> None:
+    """However long the wait would be."""
+    any_world.write("web.yaml", document("web", shell="exit 3", backoff={"initial": "100ms", "factor": 600}))
+    with any_world.agent():
+        state(any_world, "web", "CrashLoop")
+        any_world.rename_in("web.yaml", sleeper("web", backoff={"initial": "100ms", "factor": 600}))
+        state(any_world, "web", "Running", within=5)
+
+
+def test_retries_that_are_used_up_end_as_failed(any_world: World) -> None:
+    """maxRetries bounds the starts after the first."""
+    any_world.write("web.yaml", document("web", shell="exit 4", backoff={"initial": "50ms", "maxRetries": 2}))
+    with any_world.agent():
+        state(any_world, "web", "Failed")
+        assert any_world.rows()["web"]["restarts"] == 2
+        exited(any_world, "web", 4)
+
+
+def test_a_command_that_does_not_exist_is_a_failed_launch_with_its_path(any_world: World) -> None:
+    """Code 127, reason LaunchFailed, and the message names what was not found."""
+    any_world.write("web.yaml", document("web", command=["/no/such/program"], restartPolicy="Never"))
+    with any_world.agent():
+        row = state(any_world, "web", "Failed")
+        assert (row["exit"]["code"], row["exit"]["reason"]) == (127, "LaunchFailed")
+        assert "/no/such/program" in row["message"]
+
+
+def test_a_file_that_cannot_be_executed_is_a_failed_launch_of_126(any_world: World) -> None:
+    """Code 126 tells it apart from one that is missing."""
+    (any_world.aside / "plain").write_text("no program\n")
+    any_world.write("web.yaml", document("web", command=[f"{any_world.aside}/plain"], restartPolicy="Never"))
+    with any_world.agent():
+        row = state(any_world, "web", "Failed")
+        assert (row["exit"]["code"], row["exit"]["reason"]) == (126, "LaunchFailed")
