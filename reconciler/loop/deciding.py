@@ -172,7 +172,7 @@ class Decider:
 
     def _as_recorded_alive(self, want: DesiredContainer, record: Record, seen: ContainerStatus) -> None:
         if record.spec.holder and self._to_be_held(record.name) is None:
-            self._act(Op.STOP, None, "nothing nested in it will run again", ChangeClass.DESTROY, name=record.name)
+            self._act(Op.COMPLETE, None, "nothing nested in it will run again", ChangeClass.DESTROY, name=record.name)
         elif seen.state is ContainerState.DESTROYING:
             self._start(Op.RESTART, want, "it was being ended when it was left alone")
         elif not seen.running:

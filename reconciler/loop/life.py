@@ -82,6 +82,12 @@ def held_to_the_end(life: Life, now: float) -> Life:
     return replace(life, exit=termination, started_at=None, next_try=None, failures=0, finished=True)
 
 
+def ended_with_parent(life: Life, exit: Termination | None, now: float) -> Life:
+    """We ended it because its parent had ended; `exit` is how, where that could be had."""
+    exit = exit or Termination(code=None, signal=None, reason=Reason.PARENT_ENDED, at=now)
+    return replace(life, exit=replace(exit, reason=Reason.PARENT_ENDED), started_at=None, next_try=None)
+
+
 def settle(recorded: Recorded, observed: Observed, now: float, skip: Set[str] = frozenset()) -> Recorded:
     """The records with everything accounted for that was observed. Names in `skip` (a worker has them
     in hand) and unknown ones stay as they are. Records that did not change are the same objects."""

@@ -159,7 +159,7 @@ class _Maker:
         note = (seen.message if seen else "") or (action.cause if action else "")
         if seen is not None and seen.state is ContainerState.PULLING:
             return _Verdict(Status.PULLING, note)
-        if op is Op.STOP or (seen is not None and seen.state is ContainerState.DESTROYING):
+        if op.ends or (seen is not None and seen.state is ContainerState.DESTROYING):
             return _Verdict(Status.STOPPING, note)
         waiting = name not in self._facts.busy
         return _Verdict(Status.PENDING if waiting else Status.STARTING, note)

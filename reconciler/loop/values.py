@@ -134,7 +134,8 @@ class Op(StrEnum):
     create   first start of a generation         restart  end what is left of it, then start
     update   change resources in place           record   re-write what we know, no kernel call
     adopt    record an instance that runs as asked for
-    stop     end the instance, keep the record (its parent ended; a holder has nothing left to hold)
+    stop     end the instance, keep the record: its parent has ended
+    complete end a holder that has nothing left to hold
     destroy  end it, then forget the record with logs and sandbox
     """
 
@@ -144,6 +145,7 @@ class Op(StrEnum):
     RECORD = "record"
     ADOPT = "adopt"
     STOP = "stop"
+    COMPLETE = "complete"
     DESTROY = "destroy"
 
     @property
@@ -152,7 +154,7 @@ class Op(StrEnum):
 
     @property
     def ends(self) -> bool:
-        return self in (Op.STOP, Op.DESTROY)
+        return self in (Op.STOP, Op.COMPLETE, Op.DESTROY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class Action:
 
     cause:   for people: which field changed from what to what, or what was observed
     after:   names whose own actions must be over first (a parent before its nested; nested ends before their parent's)
-    digest:  of the spec to be brought about; empty for stop and destroy
+    digest:  of the spec to be brought about; empty for what ends
     renew:   a start that begins a new generation (its spec, or its parent's, was replaced)
     """
 

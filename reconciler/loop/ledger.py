@@ -1,0 +1,93 @@
+"""The records, in memory and through the journal: what the loop reads of its own past.
+
+Invariant: memory never says more than the journal was told; a record is saved before what it describes
+is launched, and forgotten after it is certainly gone. Writes are made durable together, off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from reconciler.loop.values import Journal, Record, Recorded, Row
+
+
+class Ledger:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._records: dict[str, Record] = {}
+        self._unreadable: dict[str, str] = {}
+        self._unflushed = False
+        self._published: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
+        self._wanted: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+
+    def load(self) -> None:
+        recorded = self._journal.load()
+        self._records, self._unreadable = dict(recorded.records), dict(recorded.unreadable)
+
+    @property
+    def recorded(self) -> Recorded:
+        return Recorded(dict(self._records), dict(self._unreadable))
+
+    def get(self, name: str) -> Record | None:
+        return self._records.get(name)
+
+    def below(self, name: str) -> tuple[Record, ...]:
+        """Records of what is nested in `name`, at any depth."""
+        return tuple(self._records[other] for other in sorted(self._records) if other.startswith(name + "."))
+
+    def sandbox(self, name: str) -> Path:
+        return self._journal.sandbox(name)
+
+    def logs(self, name: str) -> Path:
+        return self._journal.logs(name)
+
+    def save(self, record: Record) -> None:
+        self._journal.save(record)
+        self._records[record.name] = record
+        self._unflushed = True
+
+    async def forget(self, name: str) -> None:
+        """Removing logs and sandbox can take long, so each name has a thread to itself."""
+        await asyncio.to_thread(self._journal.remove, name)
+        self._records.pop(name, None)
+        self._unreadable.pop(name, None)
+        self._unflushed = True
+
+    def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
+        """Have the records made durable and the rows readable, soon and in this order."""
+        self._wanted = tuple(rows), dict(notes)
+        if self._writing is None and (self._unflushed or self._wanted != self._published):
+            self._writing = asyncio.create_task(self._write(), name="journal")
+
+    async def drain(self) -> None:
+        """Until everything told so far is on disk. Raises what kept it from being written."""
+        while self._writing is not None or self._unflushed:
+            if self._writing is None:
+                self._writing = asyncio.create_task(self._write(), name="journal")
+            await self._writing
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._unflushed or self._wanted != self._published:
+                if self._unflushed:
+                    self._unflushed = False
+                    try:
+                        await loop.run_in_executor(self._threads, self._journal.flush)
+                    except OSError:
+                        self._unflushed = True
+                        raise
+                if self._wanted is not None and self._wanted != self._published:
+                    wanted = self._wanted
+                    await loop.run_in_executor(self._threads, self._journal.publish, wanted[0], wanted[1])
+                    self._published = wanted
+        finally:
+            self._writing = None

@@ -1,0 +1,210 @@
+"""Carries one action out for one name: the only code that tells a containerizer to do something.
+
+    start:    end what is left of it ▸ (still wanted?) ▸ record ▸ launch ▸ record the start
+    destroy:  record that it is being removed ▸ end it ▸ forget it
+
+Invariants: no launch before the name's last instance is certainly gone and its record is saved; every call
+has a time limit; no decision is taken here, what fails becomes a Trouble or a run in the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from reconciler.errors import LaunchFailed, ReconcilerError, Terminal, Unsupported
+from reconciler.loop import backoff, life
+from reconciler.loop.digests import launch_digest
+from reconciler.loop.ledger import Ledger
+from reconciler.loop.values import Action, DesiredContainer, Life, Op, Record, Trouble
+from reconciler.loop.workers import Ending, Job, Slots, Stage, Superseded
+from reconciler.runtime.containerizer import ContainerConfig, Containerizer, LaunchResult, Termination
+from reconciler.spec.normal import SCHEMA
+from reconciler.states import Reason
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits in seconds; the one of an end is added to the container's own grace."""
+
+    launch: float = 120.0
+    end: float = 60.0
+    update: float = 20.0
+
+
+class Operations:
+    def __init__(
+        self,
+        *,
+        containerizer: Containerizer,
+        ledger: Ledger,
+        slots: Slots,
+        limits: Limits,
+        clock: Callable[[], float],
+        wanted: Callable[[str], DesiredContainer | None],
+        attempts: Callable[[Action], int],
+    ) -> None:
+        self._containerizer = containerizer
+        self._ledger = ledger
+        self._slots = slots
+        self._limits = limits
+        self._clock = clock
+        self._wanted = wanted
+        self._attempts = attempts
+
+    async def perform(self, job: Job) -> Ending:
+        action = job.action
+        log.info("%s: %s: %s", action.name, action.op.value, action.cause)
+        try:
+            return await self._dispatch(job)
+        except (Terminal, Unsupported) as error:
+            return self._trouble(action, error.reason, error.message, terminal=True)
+        except ReconcilerError as error:
+            return self._trouble(action, error.reason, error.message)
+        except TimeoutError:
+            what = f"{action.op.value} took too long while it was {job.stage.value}"
+            return self._trouble(action, self._reason(action), what)
+        except OSError as error:
+            return self._trouble(action, self._reason(action), f"{action.op.value}: {error}")
+
+    async def _dispatch(self, job: Job) -> Ending:
+        match job.action.op:
+            case Op.CREATE | Op.RESTART:
+                return await self._start(job)
+            case Op.DESTROY:
+                await self._destroy(job)
+            case Op.STOP | Op.COMPLETE:
+                await self._stop(job)
+            case Op.UPDATE | Op.RECORD | Op.ADOPT:
+                return await self._change(job)
+        return None
+
+    def trouble_of(self, action: Action, error: BaseException) -> Trouble:
+        """For what nobody foresaw: the name's own trouble, tried again later."""
+        message = f"{action.op.value} failed in an unforeseen way, {type(error).__name__}: {error}; see the agent's log"
+        return self._trouble(action, self._reason(action), message)
+
+    def _trouble(self, action: Action, reason: Reason, message: str, *, terminal: bool = False) -> Trouble:
+        attempts, now = self._attempts(action) + 1, self._clock()
+        wait = backoff.delay(backoff.TROUBLE, attempts, backoff.jitter(action.name, attempts))
+        log.warning("%s: %s: %s", action.name, action.op.value, message)
+        return Trouble(action.goal, reason, message, now, attempts, None if terminal else now + wait, terminal)
+
+    @staticmethod
+    def _reason(action: Action) -> Reason:
+        return Reason.DESTROY_FAILED if action.op.ends else Reason.LAUNCH_FAILED
+
+    # -- starting -----------------------------------------------------------------------------------
+
+    async def _start(self, job: Job) -> Ending:
+        name = job.action.name
+        exit = await self._end(job) if name in self._containerizer.containers() else None
+        want = self._wanted(name)
+        if job.superseded or want is None or want.digest != job.action.digest:
+            return Superseded.SUPERSEDED
+        job.stage = Stage.WAITING
+        async with self._slots.lent():
+            record = self._begin(job.action, want, exit)
+            job.stage = Stage.LAUNCHING
+            return await self._launch(record, job.action)
+
+    def _begin(self, action: Action, want: DesiredContainer, exit: Termination | None) -> Record:
+        """The record that the launch is made from. A new generation of a parent is one of its tree."""
+        old = self._ledger.get(action.name)
+        if old is None:
+            generation, history = 1, Life()
+        elif action.renew:
+            for nested in self._ledger.below(action.name):
+                renewed = replace(nested, generation=nested.generation + 1, life=life.renewed(nested.life.exit))
+                self._ledger.save(renewed)
+            generation, history = old.generation + 1, life.renewed(exit or old.life.exit)
+        else:
+            generation, history = old.generation, _between_runs(old.life, exit)
+        record = Record(action.name, SCHEMA, want.spec, want.digest, generation, want.origin, history)
+        self._ledger.save(record)
+        return record
+
+    async def _launch(self, record: Record, action: Action) -> Ending:
+        name = record.name
+        config = ContainerConfig(
+            record.spec,
+            launch_digest(record.spec, record.digest),
+            self._ledger.sandbox(name),
+            self._ledger.logs(name),
+        )
+        try:
+            async with asyncio.timeout(self._limits.launch):
+                result = await self._containerizer.launch(config)
+        except LaunchFailed as error:
+            log.warning("%s: launch failed: %s", name, error.message)
+            now = self._clock()
+            failed = Termination(error.code, None, Reason.LAUNCH_FAILED, now, error.message)
+            self._ledger.save(replace(record, life=life.launch_failed(record.life, record.spec, failed, now)))
+            return None
+        if result is LaunchResult.NOT_SUPPORTED:
+            message = f"no containerizer takes a container of type {record.spec.type}"
+            return self._trouble(action, Reason.NO_CONTAINERIZER, message, terminal=True)
+        self._ledger.save(replace(record, life=life.started(record.life, self._clock())))
+        return None
+
+    # -- changing -----------------------------------------------------------------------------------
+
+    async def _change(self, job: Job) -> Ending:
+        action, want = job.action, self._wanted(job.action.name)
+        if job.superseded or want is None or want.digest != action.digest:
+            return Superseded.SUPERSEDED
+        old = self._ledger.get(action.name)
+        if old is None:
+            self._ledger.save(Record(action.name, SCHEMA, want.spec, want.digest, 1, want.origin))
+            return None
+        if action.op is Op.UPDATE:
+            job.stage = Stage.CHANGING
+            resources = want.spec.resources
+            async with asyncio.timeout(self._limits.update):
+                await self._containerizer.update(action.name, resources.requests, resources.limits)
+        history = life.revised(old.life, want.spec) if old.digest != want.digest else old.life
+        changed = replace(old, schema=SCHEMA, spec=want.spec, digest=want.digest, origin=want.origin, life=history)
+        self._ledger.save(changed)
+        return None
+
+    # -- ending -------------------------------------------------------------------------------------
+
+    async def _end(self, job: Job) -> Termination | None:
+        """It and everything nested in it, gone. The graces of a tree may follow one another."""
+        name = job.action.name
+        job.stage = Stage.ENDING
+        tree = (self._ledger.get(name), *self._ledger.below(name))
+        grace = sum(record.spec.kill_policy.grace_period for record in tree if record is not None)
+        async with asyncio.timeout(grace + self._limits.end):
+            return await self._containerizer.destroy(name)
+
+    async def _destroy(self, job: Job) -> None:
+        name = job.action.name
+        record = self._ledger.get(name)
+        if record is not None and not record.deleting:
+            self._ledger.save(replace(record, deleting=True))
+        await self._end(job)
+        await self._ledger.forget(name)
+
+    async def _stop(self, job: Job) -> None:
+        name = job.action.name
+        exit = await self._end(job)
+        record, now = self._ledger.get(name), self._clock()
+        if record is None:
+            return
+        if job.action.op is Op.COMPLETE:
+            history = life.held_to_the_end(record.life, now)
+        else:
+            history = life.ended_with_parent(record.life, exit, now)
+        self._ledger.save(replace(record, life=history))
+
+
+def _between_runs(history: Life, exit: Termination | None) -> Life:
+    """A run that we ended ourselves to start anew is no failure; one that ended before is accounted for."""
+    if history.started_at is None:
+        return history
+    return replace(history, started_at=None, exit=replace(exit, reason=Reason.DESTROYED) if exit else history.exit)

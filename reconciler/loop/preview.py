@@ -1,0 +1,44 @@
+"""What would be done: the plan, from values only. That it takes no worker and no journal is what makes it dry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.loop import guard
+from reconciler.loop.desired import desire
+from reconciler.loop.life import settle
+from reconciler.loop.plan import plan
+from reconciler.loop.values import Desired, Observed, Plan, Recorded
+from reconciler.runtime.containerizer import ContainerStatus
+from reconciler.spec.sources.listing import Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`code` is the exit status of `plan`: 0 nothing to do, 2 changes, 1 something is wrong with the source."""
+
+    desired: Desired
+    plan: Plan
+
+    @property
+    def code(self) -> int:
+        if self.desired.refusals or self.desired.errors or self.desired.unknown_reason:
+            return 1
+        return 2 if self.plan.actions or self.plan.holds else 0
+
+
+def preview(
+    listing: Listing,
+    recorded: Recorded,
+    statuses: Mapping[str, ContainerStatus],
+    identity: str,
+    now: float,
+    unknown: Mapping[str, str] | None = None,
+) -> Preview:
+    """`statuses`: what was observed; `unknown`: name → why it could not be."""
+    observed = Observed(statuses, unknown or {})
+    desired = desire(listing, recorded, identity)
+    settled = settle(recorded, observed, now)
+    held = guard.held(desired, recorded)
+    return Preview(desired, plan(desired, settled, observed, now, held=held))

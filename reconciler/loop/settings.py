@@ -1,0 +1,30 @@
+"""The loop's numbers: how often it looks, how much it does at once, how long it waits for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reconciler.loop.operations import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Seconds, but for `concurrency`: launches at a time.
+
+    resync            a full look at least this often, whatever events say
+    slot_lease        a launch that takes longer no longer counts towards `concurrency`
+    observe_patience  a containerizer that answers nothing for so long makes one name unknown
+    observe_limit     an unanswered probe is given up after this time, and asked again
+    list_patience     a listing that takes longer makes the source unknown until it is there
+    ready_patience    a name that is being started counts as tried after this time
+    """
+
+    resync: float = 2.0
+    concurrency: int = 16
+    slot_lease: float = 2.0
+    observe_patience: float = 0.5
+    observe_limit: float = 30.0
+    list_patience: float = 5.0
+    recover: float = 120.0
+    ready_patience: float = 5.0
+    limits: Limits = field(default_factory=Limits)
