@@ -59,9 +59,11 @@ OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH = 0x00000004
 MOUNT_ATTR_RDONLY = 0x00000001
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_RECURSIVE = 0x8000
 AT_EMPTY_PATH = 0x1000
 
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
@@ -132,6 +134,11 @@ def _check(result: int, call: str, path: str | None = None) -> int:
     return result
 
 
+def call(name: str, number: int, *args: object, path: str | None = None) -> int:
+    """The system call of that number, for those with a module of their own. Integers are C ints unless wrapped."""
+    return _check(_libc.syscall(number, *args), name, path)
+
+
 def clone3(flags: int, *, exit_signal: int, cgroup_fd: int = -1) -> tuple[int, int]:
     """clone3(2) without a stack of its own, as fork does. Returns (pid, pidfd) in the caller and
     (0, -1) in the child. Only for single-threaded processes. `cgroup_fd` implies CLONE_INTO_CGROUP."""
@@ -160,6 +167,15 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "")
 
 def umount(target: str, flags: int = 0) -> None:
     _check(_libc.umount2(os.fsencode(target), flags), "umount2", target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root", new_root)
+
+
+def fstatfs(fd: int, buffer: ctypes.Array[ctypes.c_long]) -> None:
+    """Fills in a struct statfs (at least 120 bytes)."""
+    _check(_libc.fstatfs(fd, buffer), "fstatfs")
 
 
 def open_tree(path: str, flags: int) -> int:
