@@ -96,7 +96,7 @@ def run(places: Places, directory: Path, options: AgentOptions) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     name, why = choose_launcher(options.launcher)
-    with AgentLock(places, str(directory)):
+    with AgentLock(places, str(directory), options.remember()):
         log.info("launcher %s (%s); root %s, runtime directory %s", name, why, places.root, places.runtime_dir)
         asyncio.run(_run(places, directory, options))
     return 0

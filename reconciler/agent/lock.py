@@ -1,7 +1,8 @@
 """One agent per root: an flock on ROOT/lock, held for as long as the agent lives, with its pid inside.
 
 The runtime directory, too, belongs to one root only: two agents that shared it would take each other's
-containers for their own. Standard library only: reading verbs ask whether an agent is alive.
+containers for their own. RUNTIME/root.json says whose it is, and with which flags its containers were run: whoever
+destroys them later must look in the same places. Standard library only: reading verbs ask whether an agent is alive.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reconciler.agent.paths import Places
 from reconciler.errors import ReconcilerError
 
-CLAIM = "root.json"
 _PATIENCE = 0.25
 _POLL = 0.01
 
@@ -41,11 +42,13 @@ class Holder:
 
 
 class AgentLock:
-    """Use as a context; raises AgentAlive, or ReconcilerError for a runtime directory of another root."""
+    """Use as a context; raises AgentAlive, or ReconcilerError for a runtime directory of another root.
+    `flags` are remembered; None leaves those that are."""
 
-    def __init__(self, places: Places, source: str | None) -> None:
+    def __init__(self, places: Places, source: str | None, flags: Mapping[str, Any] | None = None) -> None:
         self._places = places
         self._source = source
+        self._flags = flags
         self._fd = -1
 
     def __enter__(self) -> AgentLock:
@@ -57,7 +60,7 @@ class AgentLock:
                 raise AgentAlive(found.pid, found.source, str(self._places.root))
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "source": self._source}).encode(), 0)
-            _claim(self._places)
+            _claim(self._places, self._flags)
         except BaseException:
             os.close(self._fd)
             raise
@@ -104,28 +107,41 @@ def _read(fd: int) -> Holder:
         return Holder(None, None)
 
 
-def _claim(places: Places) -> None:
+def _claim(places: Places, flags: Mapping[str, Any] | None) -> None:
     """The runtime directory is this root's from now on."""
     places.runtime_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    path = places.runtime_dir / CLAIM
-    try:
-        claimed = json.loads(path.read_bytes())["root"]
-    except (OSError, ValueError, KeyError, TypeError):
-        claimed = None
-    if claimed is not None and claimed != str(places.root) and _same_owner_elsewhere(claimed, places):
+    before = _claimed(places)
+    other = before.get("root")
+    if other is not None and other != str(places.root) and _exists_elsewhere(other, places):
         raise ReconcilerError(
-            f"{places.runtime_dir} is the runtime directory of the root {claimed}; give this root one of its own with "
+            f"{places.runtime_dir} is the runtime directory of the root {other}; give this root one of its own with "
             "--runtime-dir"
         )
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"root": str(places.root)}))
-    temporary.rename(path)
+    after = {"root": str(places.root), "flags": dict(flags) if flags is not None else before.get("flags", {})}
+    if after != before:
+        temporary = places.claim.with_suffix(".new")
+        temporary.write_text(json.dumps(after))
+        temporary.rename(places.claim)
 
 
-def _same_owner_elsewhere(claimed: str, places: Places) -> bool:
+def _claimed(places: Places) -> dict[str, Any]:
+    try:
+        found = json.loads(places.claim.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remembered_flags(places: Places) -> dict[str, Any]:
+    """Those of the last agent on this root; {} when there was none since the machine was booted."""
+    flags = _claimed(places).get("flags")
+    return flags if isinstance(flags, dict) else {}
+
+
+def _exists_elsewhere(other: str, places: Places) -> bool:
     """Whether the other root still exists and is not this one under another path."""
     try:
-        return not places.root.samefile(claimed)
+        return not places.root.samefile(other)
     except OSError:
         return False
 
@@ -136,7 +152,7 @@ def owner_id(places: Places) -> str:
         return places.owner.read_text().strip()
     except FileNotFoundError:
         pass
-    value = secrets.token_hex(6)
+    value = os.urandom(6).hex()
     temporary = places.owner.with_suffix(".new")
     with temporary.open("w") as file:
         file.write(value + "\n")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.agent import control
-from reconciler.agent.lock import CLAIM, AgentAlive, AgentLock, holder, known_owner, owner_id
+from reconciler.agent.lock import AgentAlive, AgentLock, holder, known_owner, owner_id, remembered_flags
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
 from reconciler.agent.store import Store
@@ -46,7 +46,7 @@ class Applied:
 def apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Applied:
     """Converge once and leave everything running. Raises InTheWay for an agent on another source."""
     try:
-        with AgentLock(places, None):
+        with AgentLock(places, None, options.remember()):
             outcome = asyncio.run(_apply(places, directory, options, seconds))
             return Applied(outcome.converged, tuple(outcome.messages))
     except AgentAlive as alive:
@@ -79,28 +79,28 @@ def plan(places: Places, directory: Path, options: AgentOptions) -> tuple[Plan, 
     return dry_plan(source.list(), source.identity, Store(places).load(), Observed(dict(seen)), time.time())
 
 
-def destroy(places: Places, names: Sequence[str], options: AgentOptions) -> None:
+def destroy(places: Places, names: Sequence[str]) -> None:
     """Raises ReconcilerError for a name that a live agent still wants."""
     try:
         with AgentLock(places, None):
-            asyncio.run(_destroy(places, names, options))
+            asyncio.run(_destroy(places, names))
     except AgentAlive:
         control.ask(places.control, {"op": "destroy", "names": list(names)}, timeout=None)
 
 
-def destroy_all(places: Places, options: AgentOptions) -> None:
+def destroy_all(places: Places) -> None:
     """End the agent, then everything that is ours, and leave nothing but an empty root."""
     if not places.root.is_dir():
         return
     _stop_agent(places)
     with AgentLock(places, None):
-        asyncio.run(_destroy(places, None, options))
+        asyncio.run(_destroy(places, None))
         _clear(places)
 
 
-async def _destroy(places: Places, names: Sequence[str] | None, options: AgentOptions) -> None:
+async def _destroy(places: Places, names: Sequence[str] | None) -> None:
     """None: everything, with the keeper and our cgroup roots."""
-    settings = options.settings(places, owner_id(places))
+    settings = AgentOptions.remembered(remembered_flags(places)).settings(places, owner_id(places))
     containerizer = build(settings, lambda name: None)
     store = Store(places)
     try:
@@ -145,7 +145,7 @@ def _stop_agent(places: Places) -> None:
 def _clear(places: Places) -> None:
     """What is left in the runtime directory once no container is."""
     shutil.rmtree(places.rows, ignore_errors=True)
-    for path in (places.notes, places.control, places.runtime_dir / CLAIM):
+    for path in (places.notes, places.control, places.claim):
         path.unlink(missing_ok=True)
     for directory in (places.runtime_dir, places.records):
         with contextlib.suppress(OSError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from reconciler.agent.paths import Places
 from reconciler.runtime.build import RuntimeSettings
@@ -27,3 +29,24 @@ class AgentOptions:
             isolation=self.isolation,
             cgroups_root=self.cgroups_root,
         )
+
+    def remember(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def remembered(cls, flags: Mapping[str, Any]) -> AgentOptions:
+        """The inverse, of what was read back from JSON; flags of another version are left out."""
+        return cls(
+            containerizers=_words(flags.get("containerizers")),
+            isolation=_words(flags.get("isolation")),
+            launcher=_word(flags.get("launcher")),
+            cgroups_root=_word(flags.get("cgroups_root")) or "reconciler",
+        )
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    return tuple(str(each) for each in value) if isinstance(value, list | tuple) else None

@@ -42,6 +42,10 @@ class Places:
         return self.runtime_dir / "notes.json"
 
     @property
+    def claim(self) -> Path:
+        return self.runtime_dir / "root.json"
+
+    @property
     def control(self) -> Path:
         return self.runtime_dir / "agent.sock"
 

@@ -6,7 +6,8 @@
     RUNTIME/notes.json                   remarks on the source
 
 An unreadable record quarantines its own name only. A record says which form of the spec it holds, so that a
-later version compares meanings, not bytes.
+later version compares meanings, not bytes. Sandboxes belong to containers, which may have put links anywhere in
+them: no link is followed on the way to what is removed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from reconciler.agent import removal
 from reconciler.agent.paths import Places
 from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
@@ -48,7 +50,10 @@ class Store:
         for name in self._names():
             path = self._directory(name) / RECORD
             try:
-                records[name] = _from_json(json.loads(path.read_bytes()), name)
+                data = path.read_bytes()
+                if not data.strip(b"\0") and _before_boot(path):
+                    continue  # the machine lost power before it was durable; nothing of it can run any more
+                records[name] = _from_json(json.loads(data), name)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -70,22 +75,29 @@ class Store:
 
     def flush(self) -> None:
         """Raises OSError; what was not made durable is tried again by the next flush."""
-        for directory in list(self._dirty):
-            with contextlib.suppress(FileNotFoundError):
-                _fsync(directory / RECORD)
-                _fsync(directory)
-                _fsync(directory.parent)
-            self._dirty.discard(directory)
+        batch = {self._dirty.pop() for _ in range(len(self._dirty))}
+        try:
+            for directory in batch:
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    _fsync(directory / RECORD)
+                    _fsync(directory)
+            if batch:
+                _fsync(self._places.records)
+        except OSError:
+            self._dirty |= batch
+            raise
 
     def remove(self, name: str) -> None:
+        """The record goes last: as long as it is there, the rest is known to be ours."""
         directory = self._directory(name)
         self._dirty.discard(directory)
         if "." in name:
-            _remove_tree(self.sandbox(name))
-        # the record last: as long as it is there, the rest is known to be ours
+            top, *labels = name.split(".")
+            inside = [part for label in labels for part in ("containers", label)]
+            removal.remove_below(self._directory(top), ["sandbox", *inside])
         for part in ("logs", "sandbox"):
-            _remove_tree(directory / part)
-        _remove_tree(directory)
+            removal.remove_below(directory, [part])
+        removal.remove_below(self._places.records, [name])
 
     def _directory(self, name: str) -> Path:
         return self._places.records / name
@@ -119,9 +131,17 @@ class Store:
 
 
 def _replace(path: Path, data: bytes) -> None:
+    """For its owner alone: a spec may hold what is not for everybody."""
     temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+        file.write(data)
     temporary.rename(path)
+
+
+def _before_boot(path: Path) -> bool:
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return path.stat().st_mtime < booted
 
 
 def _fsync(path: Path) -> None:
@@ -130,11 +150,6 @@ def _fsync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _remove_tree(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
 
 
 def _to_json(record: Record) -> dict[str, Any]:

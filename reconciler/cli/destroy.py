@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from reconciler.agent import report
-from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
 from reconciler.errors import ReconcilerError
@@ -22,7 +21,7 @@ def run(args: argparse.Namespace, places: Places) -> int:
     if args.all == bool(args.names):
         raise ReconcilerError("destroy what? Give names, or --all")
     if args.all:
-        destroy_all(places, AgentOptions())
+        destroy_all(places)
         return 0
     known = {row["name"] for row in report.rows(places)}
     missing = [name for name in args.names if name not in known]
@@ -30,5 +29,5 @@ def run(args: argparse.Namespace, places: Places) -> int:
         not_found(name)
     if missing:
         return NOT_FOUND
-    destroy(places, args.names, AgentOptions())
+    destroy(places, args.names)
     return 0
