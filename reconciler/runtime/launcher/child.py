@@ -124,11 +124,11 @@ def _execve(path: str, argv: list[str], env: dict[str, str]) -> NoReturn:
 def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    payload = 0
+    payload, init = 0, os.getpid()
     if plan["argv"]:
         payload, pidfd = syscalls.clone3(0, exit_signal=signal.SIGCHLD)
         if payload == 0:
-            _start_payload(plan, fds)
+            _start_payload(plan, fds, init)
         os.close(pidfd)
     for name in ("error", *(name for name in fds if name not in ("error", "exit"))):
         os.close(fds[name])
@@ -139,8 +139,12 @@ def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
     _supervise(payload, fds["exit"])
 
 
-def _start_payload(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
+def _start_payload(plan: Mapping[str, Any], fds: Descriptors, init: int) -> NoReturn:
     try:
+        # without a pid namespace or cgroup nothing else would end it when its init is killed
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != init:
+            os._exit(NOT_EXECUTABLE)
         os.setsid()
         _exec(plan)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -75,15 +75,16 @@ class Process:
         **fields: Any,
     ) -> None:
         self.caller, self.directory = caller, kept.directory
-        self.names = {"name": name or f"c{secrets.token_hex(3)}", "run": secrets.token_hex(4)}
+        self.names: dict[str, Any] = {"name": name or f"c{secrets.token_hex(3)}", "run": secrets.token_hex(4)}
         plan = {"name": self.names["name"], "init": init, "undumpable": True, "argv": argv, "steps": steps or []}
         plan["env"] = {"PATH": PATH, **(env or {})}
         with contextlib.ExitStack() as stack:
-            fds = {"stdin": stack.enter_context(Path(os.devnull).open("rb"))}
+            fds = {"stdin": stack.enter_context(Path(os.devnull).open("rb")).fileno()}
             for role in ("stdout", "stderr", "exit", "reaped"):
-                fds[role] = stack.enter_context((self.directory / f"{self.names['run']}.{role}").open("ab"))
-            numbers = {role: file.fileno() for role, file in fds.items()}
-            answer, given = caller.call("fork", numbers, **self.names, plan=plan, clone=clone or [], **fields)
+                path = self.directory / f"{self.names['run']}.{role}"
+                fds[role] = stack.enter_context(path.open("ab")).fileno()
+            request: dict[str, Any] = {**self.names, "plan": plan, "clone": clone or [], **fields}
+            answer, given = caller.call("fork", fds, **request)
         self.pid, self.start, self.pidfd = answer["pid"], answer["start"], given[0]
 
     def release(self) -> None:
@@ -130,9 +131,9 @@ def kept(base: Path) -> Iterator[Kept]:
     ],
 )
 @pytest.mark.parametrize("init", [True, False], ids=["init", "no init"])
-def test_a_payloads_raw_status_is_written_down(kept: Kept, script: str, status: str, init: bool) -> None:
+def test_a_payloads_raw_status_is_written_down(kept: Kept, script: str, status: int, init: bool) -> None:
     process = kept.run("/bin/sh", "-c", script, init=init).ended()
-    assert process.status == ((status, "0") if init else ("", status))
+    assert process.status == ((str(status), "0") if init else ("", str(status)))
     assert process.read("stderr") == ""
 
 
