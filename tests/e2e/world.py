@@ -26,14 +26,14 @@ COMMAND = CHECKOUT / ".venv" / "bin" / "reconciler"
 CANARY = {"AGENT_SECRET": "must-never-reach-a-container"}
 
 
-def document(name: str, *, labels: dict[str, str] | None = None, **spec: object) -> str:
+def document(name: str, *, labels: object = None, **spec: object) -> str:
     """A spec file's text. JSON is YAML too, and survives any value."""
     metadata: dict[str, object] = {"name": name} | ({"labels": labels} if labels else {})
     whole = {"apiVersion": "reconciler/v1", "kind": "Container", "metadata": metadata, "spec": spec}
     return json.dumps(whole, indent=2) + "\n"
 
 
-def sleeper(name: str, seconds: str = "infinity", *, labels: dict[str, str] | None = None, **spec: object) -> str:
+def sleeper(name: str, seconds: str = "infinity", *, labels: object = None, **spec: object) -> str:
     """The smallest spec that stays running; a number of `seconds` makes its payload recognisable."""
     return document(name, labels=labels, command=["sleep", seconds], **spec)
 
@@ -87,8 +87,7 @@ class World:
             directory.mkdir()
         for directory in (self.base, self.specs, self.aside):
             directory.chmod(0o755)
-            if user is not None:
-                os.chown(directory, user, user)
+            self.own(directory)
         self.transcript: list[str] = []
         self.agents: list[Agent] = []
         self.before = leaks.take(self.scope())
@@ -98,16 +97,25 @@ class World:
     def write(self, file: str, text: str) -> Path:
         """A plain write, as `cp` or an editor without care does it."""
         path = self.specs / file
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+            self.own(path.parent)
         path.write_text(text)
         self._note(f"wrote {file}")
+        return self.own(path)
+
+    def own(self, path: Path) -> Path:
+        """Give what root made to the user whose world this is."""
+        if self.user is not None:
+            os.chown(path, self.user, self.user)
         return path
 
     def rename_in(self, file: str, text: str) -> Path:
         """Written elsewhere on the same file system, then renamed into place."""
-        (self.aside / "new").write_text(text)
+        new = self.aside / "new"
+        new.write_text(text)
         self._note(f"renamed {file} in")
-        return (self.aside / "new").rename(self.specs / file)
+        return self.own(new).rename(self.specs / file)
 
     def rename_out(self, file: str) -> Path:
         self._note(f"renamed {file} out")

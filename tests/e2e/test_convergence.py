@@ -1,0 +1,181 @@
+"""Converged means an empty plan, and planning or applying again touches nothing at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tests import leaks
+from tests.e2e.checks import eventually, gone, instance, not_restarted, plan_is_empty, running, state
+from tests.e2e.world import World, document, sleeper
+
+POD = [{"name": "web", "command": ["sleep", "infinity"]}]
+
+
+def tree(*directories: Path) -> dict[str, tuple[object, ...]]:
+    """Every file and directory but the lock, with what a write would change."""
+    found: dict[str, tuple[object, ...]] = {}
+    for top in directories:
+        for directory, _, files in os.walk(top):
+            for path in (Path(directory), *(Path(directory, name) for name in files if name != "lock")):
+                facts = path.lstat()
+                kept = () if path.is_dir() and path in directories else (facts.st_mtime_ns,)
+                found[str(path)] = (facts.st_ino, facts.st_mode, facts.st_size, *kept)
+    return found
+
+
+def everything(world: World) -> tuple[object, ...]:
+    now = leaks.take(world.scope())
+    processes = {key for key, text in now.processes.items()}
+    return tree(world.root, world.runtime, world.specs), processes, set(now.cgroups), set(now.mounts)
+
+
+def test_apply_converges_once_and_leaves_everything_running(any_world: World) -> None:
+    """It returns when all is as desired, with no agent left behind."""
+    any_world.write("shop.yaml", sleeper("shop", containers=POD))
+    any_world.apply()
+    assert {name: row["status"] for name, row in any_world.rows().items()} == {"shop": "Running", "shop.web": "Running"}
+    plan_is_empty(any_world)
+
+
+def test_a_second_apply_changes_nothing(any_world: World) -> None:
+    """Files (but the lock), cgroups, mounts and processes stay as they were, to the nanosecond."""
+    any_world.write("shop.yaml", sleeper("shop", containers=POD))
+    any_world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
+    any_world.apply()
+    before = everything(any_world)
+    any_world.apply()
+    assert everything(any_world) == before
+
+
+def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: World) -> None:
+    """Not even the state directory comes to be."""
+    any_world.write("web.yaml", sleeper("web"))
+    before = everything(any_world)
+    answer = any_world.reconciler("plan", any_world.specs, "-o", "json")
+    assert answer.returncode == 2, answer.stderr
+    assert everything(any_world) == before
+    assert not any_world.root.exists() and not any_world.runtime.exists()
+    (action,) = json.loads(answer.stdout)["actions"]
+    assert (action["op"], action["name"], action["change"]) == ("create", "web", "create")
+
+
+def test_plan_beside_what_runs_names_each_change_its_class_and_its_cause(world: World) -> None:
+    """live, restart, create and destroy, each with what led to it; and nothing is touched."""
+    for name in ("same", "live", "edit", "gone"):
+        world.write(f"{name}.yaml", sleeper(name))
+    world.apply()
+    world.write("live.yaml", sleeper("live", labels={"a": "b"}))
+    world.write("edit.yaml", sleeper("edit", "600001"))
+    world.write("new.yaml", sleeper("new"))
+    world.delete("gone.yaml")
+    before = everything(world)
+    text = world.succeed("plan", world.specs, code=2)
+    actions = {
+        each["name"]: each for each in json.loads(world.succeed("plan", world.specs, "-o", "json", code=2))["actions"]
+    }
+    assert everything(world) == before
+    changes = {name: each["change"] for name, each in actions.items()}
+    assert changes == {"live": "live", "edit": "restart", "gone": "destroy", "new": "create"}
+    assert "600001" in actions["edit"]["cause"] and "gone.yaml" in actions["gone"]["cause"]
+    assert all(each["cause"] in text for each in actions.values()), text
+
+
+def test_plan_with_an_invalid_file_exits_1_and_plans_the_rest(any_world: World) -> None:
+    """One bad file hides nothing of the others."""
+    any_world.write("web.yaml", sleeper("web"))
+    any_world.write(
+        "bad.yaml", "apiVersion: reconciler/v1\nkind: Container\nmetadata: {name: bad}\nspec: {comand: [a]}\n"
+    )
+    answer = any_world.reconciler("plan", any_world.specs, "-o", "json")
+    assert answer.returncode == 1
+    assert [each["name"] for each in json.loads(answer.stdout)["actions"]] == ["web"]
+    assert "bad.yaml:4:" in answer.stdout + answer.stderr
+
+
+def test_apply_takes_away_what_the_directory_no_longer_has(any_world: World) -> None:
+    """Pruning covers what was recorded from this source."""
+    any_world.write("web.yaml", sleeper("web"))
+    any_world.write("db.yaml", sleeper("db"))
+    any_world.apply()
+    web, db = instance(any_world, "web"), instance(any_world, "db")
+    any_world.delete("web.yaml")
+    any_world.apply()
+    gone(any_world, "web", web)
+    not_restarted(any_world, db)
+
+
+def test_apply_exits_1_when_something_can_only_be_invalid(any_world: World) -> None:
+    """The rest runs all the same."""
+    any_world.write("web.yaml", sleeper("web"))
+    any_world.write("bad.yaml", document("bad", comand=["true"]))
+    any_world.apply(code=1)
+    state(any_world, "web", "Running")
+    state(any_world, "bad", "Invalid")
+
+
+def test_apply_exits_1_when_a_one_shot_fails(any_world: World) -> None:
+    """Only Failed remains."""
+    any_world.write("job.yaml", document("job", shell="exit 3", restartPolicy="Never"))
+    any_world.apply(code=1)
+    state(any_world, "job", "Failed")
+
+
+def test_a_one_shot_completes_once_with_its_exit_code_and_logs(any_world: World) -> None:
+    """It is not run again by an agent, by an apply or by an agent's restart."""
+    any_world.write("job.yaml", document("job", shell="echo ran >>ran; echo out; exit 0", restartPolicy="Never"))
+    any_world.apply()
+    state(any_world, "job", "Completed")
+    for _ in range(2):
+        with any_world.agent():
+            state(any_world, "job", "Completed")
+    any_world.apply()
+    exited(any_world)
+    assert any_world.succeed("logs", "job") == "out\n"
+    assert (any_world.sandbox("job") / "ran").read_text() == "ran\n"
+
+
+def exited(world: World) -> None:
+    row = world.rows()["job"]
+    end = row["exit"]
+    assert (row["pid"], end["code"], end["signal"], end["reason"]) == (None, 0, None, "Exited")
+
+
+def test_on_failure_restarts_failures_and_not_successes(any_world: World) -> None:
+    """The second try of this job succeeds, and that is its end."""
+    shell = "if [ -e tried ]; then exit 0; fi; touch tried; exit 5"
+    any_world.write("job.yaml", document("job", shell=shell, restartPolicy="OnFailure", backoff={"initial": "100ms"}))
+    with any_world.agent():
+        row = state(any_world, "job", "Completed")
+        assert row["restarts"] == 1
+
+
+def test_apply_beside_a_live_agent_goes_through_it(any_world: World) -> None:
+    """Same source: the agent does it, `apply` waits and answers."""
+    with any_world.agent():
+        any_world.write("web.yaml", sleeper("web", "600002"))
+        any_world.apply()
+        assert any_world.rows()["web"]["status"] == "Running"
+        eventually(lambda: running(any_world, ["sleep", "600002"]) == 1, "exactly one payload runs")
+
+
+def test_apply_of_another_source_beside_a_live_agent_is_refused_with_3(any_world: World) -> None:
+    """Two sources would prune each other's containers."""
+    any_world.write("web.yaml", sleeper("web"))
+    with any_world.agent():
+        before = instance(any_world, "web")
+        answer = any_world.reconciler("apply", any_world.aside)
+        assert answer.returncode == 3, answer.stderr
+        not_restarted(any_world, before)
+
+
+def test_a_callers_captured_output_does_not_hang(any_world: World) -> None:
+    """`out=$(reconciler apply …)` returns although the keeper and the containers live on."""
+    any_world.write("web.yaml", sleeper("web"))
+    command = " ".join(any_world.argv("apply", any_world.specs))
+    answer = any_world.nursery.run(
+        ["sh", "-c", f"out=$({command} 2>&1); echo over"], timeout=20, env=any_world.environment()
+    )
+    assert answer.stdout == "over\n"
+    instance(any_world, "web")
