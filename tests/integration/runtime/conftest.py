@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from tests import leaks, processes
 from tests.integration.runtime.reaping import Reaper
-from tests.integration.runtime.world import World
+from tests.integration.runtime.world import World, wait_for
 
 TEST_SECONDS = 60.0
 
@@ -65,7 +64,7 @@ def make_world(base: Path) -> Iterator[Callable[[str | None], World]]:
     if left:
         leaks.sweep(scope(), before)
     assert not left, "\n".join(left)
-    assert len(processes.names("/proc/self/fd")) <= descriptors, "the agent's side leaks descriptors"
+    wait_for("no descriptor is left", lambda: len(processes.names("/proc/self/fd")) <= descriptors, 1)
 
 
 @pytest.fixture
@@ -84,8 +83,3 @@ def either(request: pytest.FixtureRequest, make_world: Callable[[str | None], Wo
     """Each launcher in turn."""
     launcher: str = request.param
     return make_world(launcher)
-
-
-@pytest.fixture
-def own_session() -> int:
-    return os.getsid(0)

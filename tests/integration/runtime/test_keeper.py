@@ -23,16 +23,9 @@ from reconciler.runtime.launcher import channel, connection
 from reconciler.runtime.launcher.connection import Caller, KeeperError
 from reconciler.runtime.launcher.keeper import SOCKET
 from tests import processes
+from tests.integration.runtime.world import wait_for
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def wait_for(what: str, probe: Any, seconds: float = 10) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
-    return answer
 
 
 class Kept:

@@ -43,6 +43,15 @@ async def until(what: str, probe: Callable[[], Any], seconds: float = SECONDS) -
     return answer
 
 
+def wait_for(what: str, probe: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """The same without an event loop."""
+    deadline = time.monotonic() + seconds
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+    return answer
+
+
 class Agent:
     def __init__(self, world: World, containerizer: Containerizer) -> None:
         self.world = world
