@@ -73,7 +73,7 @@ def desire(listing: Listing, recorded: Recorded, identity: str) -> Desired:
     busy = frozenset(listing.busy)
     for name in sorted(claims):
         _settle_claims(name, claims[name], draft, busy)
-    errors = {entry.path: _lines(entry.parsed.errors) for entry in listing.files if entry.parsed.errors}
+    errors = {entry.path: "\n".join(map(str, entry.parsed.errors)) for entry in listing.files if entry.parsed.errors}
     complete = known and listing.settled
     for record in draft.own_records():
         doubtful = not complete or record.origin.file in errors or record.origin.file in busy

@@ -1,7 +1,7 @@
 """When `apply` and `destroy` are over, and how it went. Pure.
 
-0  each is Running (ready, if it has readiness checks), Completed or Suspended, as its file says
-1  nothing more will happen by itself, and something is not as its file says; or time is up
+converged      each is Running (ready, if it has readiness checks), Completed or Suspended, as its file says
+not converged  nothing more will happen by itself and something is not as its file says; or time is up
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from reconciler.loop.preview import complaints
 from reconciler.loop.values import Desired, Plan, Row
 from reconciler.states import Status
 
@@ -19,7 +20,7 @@ FOR_GOOD = frozenset({Status.FAILED, Status.INVALID, Status.BLOCKED, Status.CONF
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`rows`: those it was about, as they were at the end. `message`: why the code is not 0."""
+    """`code`: the exit status. `rows`: those it was about, as they were at the end. `message`: why not 0."""
 
     code: int
     rows: tuple[Row, ...] = ()
@@ -27,34 +28,29 @@ class Outcome:
 
 
 def verdict(desired: Desired, plan: Plan, rows: Collection[Row], busy: Collection[str]) -> Outcome | None:
-    """Whether a convergence is over. `busy`: names a worker has in hand, and files being written."""
+    """None: it goes on. `busy`: names a worker has in hand, and files being written."""
     if busy or plan.actions or not (desired.complete or desired.unknown_reason):
         return None
-    if any(row.status not in AS_DESIRED | FOR_GOOD for row in rows):
+    if any(not _as_desired(row) and row.status not in FOR_GOOD for row in rows):
         return None
-    if any(row.status is Status.RUNNING and not row.ready for row in rows):
-        return None
-    wrong = [desired.unknown_reason] if desired.unknown_reason else []
-    wrong += [_line(row) for row in rows if row.status in FOR_GOOD]
-    told = {name for row in rows if row.status in FOR_GOOD for name in (row.name,)}
-    wrong += [f"{name}: {desired.refusals[name].message}" for name in sorted(desired.refusals) if name not in told]
-    named = " ".join(wrong)
-    wrong += [message for _, message in sorted(desired.errors.items()) if message not in named]
+    wrong = [_line(row) for row in rows if row.status in FOR_GOOD]
+    told = "\n".join(wrong)
+    wrong += [message for message in complaints(desired) if message.partition(": ")[2] not in told]
     return Outcome(1 if wrong else 0, tuple(rows), "\n".join(wrong))
 
 
 def out_of_time(rows: Collection[Row], seconds: float) -> Outcome:
-    waiting = [_line(row) for row in rows if row.status not in AS_DESIRED or not _ready(row)]
+    waiting = [_line(row) for row in rows if not _as_desired(row)]
     return Outcome(1, tuple(rows), "\n".join([f"not as desired after {seconds:g} s:", *waiting]))
 
 
 def not_gone(rows: Collection[Row], names: Collection[str], seconds: float) -> Outcome:
-    left = [_line(row) for row in rows if row.name in names]
-    return Outcome(1, tuple(rows), "\n".join([f"not gone after {seconds:g} s:", *left]))
+    left = tuple(row for row in rows if row.name in names)
+    return Outcome(1, left, "\n".join([f"not gone after {seconds:g} s:", *map(_line, left)]))
 
 
-def _ready(row: Row) -> bool:
-    return row.ready or row.status is not Status.RUNNING
+def _as_desired(row: Row) -> bool:
+    return row.status in AS_DESIRED and (row.ready or row.status is not Status.RUNNING)
 
 
 def _line(row: Row) -> str:

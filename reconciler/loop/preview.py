@@ -22,8 +22,12 @@ class Preview:
     plan: Plan
 
     @property
+    def complaints(self) -> tuple[str, ...]:
+        return complaints(self.desired)
+
+    @property
     def code(self) -> int:
-        if self.desired.refusals or self.desired.errors or self.desired.unknown_reason:
+        if self.complaints:
             return 1
         return 2 if self.plan.actions or self.plan.holds else 0
 
@@ -39,6 +43,15 @@ def preview(
     """`statuses`: what was observed; `unknown`: name → why it could not be."""
     observed = Observed(statuses, unknown or {})
     desired = desire(listing, recorded, identity)
-    settled = settle(recorded, observed, now)
     held = guard.held(desired, recorded)
-    return Preview(desired, plan(desired, settled, observed, now, held=held))
+    return Preview(desired, plan(desired, settle(recorded, observed, now), observed, now, held=held))
+
+
+def complaints(desired: Desired) -> tuple[str, ...]:
+    """Everything that keeps the source from being carried out as written, each thing once."""
+    found = [desired.unknown_reason] if desired.unknown_reason else []
+    found += [f"{name}: {desired.refusals[name].message}" for name in sorted(desired.refusals)]
+    told = "\n".join(found)
+    for file in sorted(desired.errors):
+        found += [line for line in desired.errors[file].split("\n") if line not in told]
+    return tuple(found)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.loop.texts import ending, span, timestamp
+from reconciler.loop.texts import ending, exit_json, span, timestamp
 from reconciler.loop.values import (
     Action,
     Desired,
@@ -26,7 +26,7 @@ from reconciler.loop.values import (
     Trouble,
     over,
 )
-from reconciler.runtime.containerizer import ContainerStatus, Termination
+from reconciler.runtime.containerizer import ContainerStatus
 from reconciler.states import ContainerState, Reason, Status
 
 
@@ -254,22 +254,9 @@ def as_json(row: Row) -> dict[str, Any]:
         "message": row.message,
         "reason": row.reason.value if row.reason else None,
         "startedAt": timestamp(row.started_at) if row.started_at is not None else None,
-        "exit": _exit_json(row.exit),
+        "exit": exit_json(row.exit),
         "nextTry": timestamp(row.next_try) if row.next_try is not None else None,
         "namespaces": dict(row.namespaces),
         "cgroups": dict(row.cgroups),
         "sandbox": row.sandbox,
-    }
-
-
-def _exit_json(exit: Termination | None) -> dict[str, Any] | None:
-    if exit is None:
-        return None
-    return {
-        "code": exit.code,
-        "signal": exit.signal,
-        "reason": exit.reason.value,
-        "oomKilled": exit.oom_killed,
-        "message": exit.message,
-        "at": timestamp(exit.at),
     }

@@ -16,6 +16,7 @@ class Settings:
     observe_patience  a containerizer that answers nothing for so long makes one name unknown
     observe_limit     an unanswered probe is given up after this time, and asked again
     list_patience     a listing that takes longer makes the source unknown until it is there
+    close_grace       workers have this long to come to an end when the loop does
     ready_patience    a name that is being started counts as tried after this time
     """
 
@@ -26,5 +27,6 @@ class Settings:
     observe_limit: float = 30.0
     list_patience: float = 5.0
     recover: float = 120.0
+    close_grace: float = 5.0
     ready_patience: float = 5.0
     limits: Limits = field(default_factory=Limits)

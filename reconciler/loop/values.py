@@ -57,7 +57,7 @@ class Desired:
     """What the source says now. `complete` is False when the listing could not be had or is still
     unsettled: then nothing may be pruned (adds are still allowed). `held_names`: names which an
     unreadable, busy or nameless-invalid file may define, hence never pruned; `ignored`: paths with why.
-    `errors`: file → everything wrong with it, one line per error (a refusal repeats it under its name).
+    `errors`: file → everything wrong with it, a line per error (a refusal repeats those of its name).
     `refusals` may name a container that is in `containers` too: then its last good version is what is asked for."""
 
     source: str

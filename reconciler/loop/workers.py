@@ -100,12 +100,12 @@ class Workers:
             if other.startswith(name + ".") or name.startswith(other + "."):
                 yield job
 
-    async def finish(self, timeout: float) -> None:
+    async def finish(self, seconds: float) -> None:
         """Let what is under way come to its end; cut short what does not."""
         tasks = {job.task for job in self.busy.values() if job.task is not None}
         if not tasks:
             return
-        _, pending = await asyncio.wait(tasks, timeout=timeout)
+        _, pending = await asyncio.wait(tasks, timeout=seconds)
         for task in pending:
             task.cancel()
         if pending:

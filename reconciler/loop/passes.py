@@ -1,0 +1,288 @@
+"""One pass of the loop: look, account for what happened, decide, hand out work, say how it stands.
+
+    list ─▶ observe ─▶ settle ─▶ plan ─▶ dispatch ─▶ rows          one worker per name carries on alone
+
+Invariants: after the observation nothing is awaited, so what is decided on is what there is; an observation
+older than a worker's end says nothing about its name; nothing is remembered that cannot be seen or read again
+(troubles and approvals apart, which only delay or release).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+from reconciler.loop import guard
+from reconciler.loop.desired import desire
+from reconciler.loop.ledger import Ledger
+from reconciler.loop.life import settle
+from reconciler.loop.lister import Lister
+from reconciler.loop.observer import Observer
+from reconciler.loop.operations import Operations
+from reconciler.loop.plan import plan as make_plan
+from reconciler.loop.rows import Facts, rows
+from reconciler.loop.settings import Settings
+from reconciler.loop.texts import ending
+from reconciler.loop.values import (
+    Action,
+    Desired,
+    DesiredContainer,
+    Journal,
+    Observed,
+    Op,
+    Plan,
+    Record,
+    Row,
+    Source,
+    Trouble,
+    over,
+)
+from reconciler.loop.workers import Ending, Job, Slots, Superseded, Workers
+from reconciler.runtime.containerizer import Containerizer
+from reconciler.spec.sources.listing import Listing
+from reconciler.states import ContainerState
+
+log = logging.getLogger(__name__)
+
+NOTHING = Desired(source="", complete=False)
+"""Asked for by nobody: neither adds nor prunes."""
+
+
+class Passes:
+    """What is known between passes, and the pass itself. Never two at a time."""
+
+    def __init__(
+        self,
+        source: Source | None,
+        containerizer: Containerizer,
+        journal: Journal,
+        clock: Callable[[], float],
+        settings: Settings,
+        wake: Callable[[], None],
+    ) -> None:
+        self._source, self._clock, self._settings, self._wake = source, clock, settings, wake
+        self.ledger = Ledger(journal)
+        self.workers = Workers(self._worker_done)
+        self._lister = Lister(source, wake, patience=settings.list_patience) if source else None
+        self._observer = Observer(containerizer, wake, patience=settings.observe_patience, limit=settings.observe_limit)
+        self._operations = Operations(
+            containerizer=containerizer,
+            ledger=self.ledger,
+            slots=Slots(settings.concurrency, settings.slot_lease),
+            limits=settings.limits,
+            clock=clock,
+            wanted=self._wanted,
+            attempts=self._attempts,
+        )
+        self.desired = NOTHING
+        self.plan = Plan()
+        self.rows: dict[str, Row] = {}
+        self.held: frozenset[str] = frozenset()
+        self.doomed: set[str] = set()
+        self.busy_files: tuple[str, ...] = ()
+        self.retry_after: float | None = None
+        self._observed = Observed()
+        self._approved: set[str] = set()
+        self._troubles: dict[str, Trouble] = {}
+        self._serial = 0
+        self._touched: dict[str, int] = {}
+        self._tried: set[str] = set()
+        self._first_tried: dict[str, float] = {}
+
+    def close(self) -> None:
+        self._observer.close()
+        if self._lister is not None:
+            self._lister.close()
+        self.ledger.close()
+
+    # -- the pass -----------------------------------------------------------------------------------
+
+    async def one_pass(self, *, passive: bool = False) -> Plan:
+        """`passive`: what the source asks for is left aside; only what is doomed is acted on."""
+        listing = await self._lister.list() if self._lister is not None and not passive else None
+        serial, stale = self._serial, set(self.workers.busy)
+        self._observed = await self._observer.observe()
+        stale |= {name for name, at in self._touched.items() if at > serial}
+        stale |= set(self.workers.busy)
+        # from here on nothing is awaited: what is decided on is what there is
+        self._take_in(listing)
+        self._settle(stale)
+        self.plan = make_plan(
+            self.desired,
+            self.ledger.recorded,
+            self._observed,
+            self._clock(),
+            troubles=self._apt_troubles(),
+            held=self.held,
+            doomed=self.doomed,
+        )
+        self._dispatch(self.plan, stale - set(self.workers.busy))
+        self._touched.clear()
+        self._publish()
+        return self.plan
+
+    def _take_in(self, listing: Listing | None) -> None:
+        recorded = self.ledger.recorded
+        if listing is None or self._source is None:
+            self.desired = NOTHING
+            return
+        self.desired = desire(listing, recorded, self._source.identity)
+        self.retry_after = listing.retry_after
+        self.busy_files = listing.busy
+        gone = guard.dropped(self.desired, recorded)
+        self._approved &= gone
+        self.held = guard.held(self.desired, recorded, self._approved, self.held)
+
+    def _settle(self, stale: Collection[str]) -> None:
+        """Account for ends and starts; not for what a worker has in hand, nor for what is nested in it."""
+        before = self.ledger.recorded
+        in_hand = {name for name in before.records if _touches(name, stale)}
+        after = settle(before, self._observed, self._clock(), in_hand)
+        for name, record in after.records.items():
+            if record is not before.records[name]:
+                _log_transition(before.records[name], record)
+                self.ledger.save(record)
+
+    def _dispatch(self, plan: Plan, stale: Collection[str]) -> None:
+        planned = {action.name for action in plan.actions}
+        for action in plan.actions:
+            job = self.workers.busy.get(action.name)
+            if job is not None:
+                if job.action.goal != action.goal:
+                    job.supersede()
+                continue
+            kin = list(self.workers.kin(action.name)) if self.workers.busy else []
+            if action.op.starts or action.op.ends:
+                for other in kin:
+                    if other.action.name.startswith(action.name + "."):
+                        other.supersede()
+            waits = any(name in planned for name in action.after)
+            if not kin and not waits and not _touches(action.name, stale):
+                self._begin(action)
+
+    def _begin(self, action: Action) -> None:
+        if action.renew:
+            for name in [name for name in self._troubles if name.startswith(action.name + ".")]:
+                del self._troubles[name]
+        self._first_tried.setdefault(action.name, self._clock())
+        self.workers.start(action, self._operations.perform)
+
+    def _worker_done(self, job: Job, outcome: Ending, error: BaseException | None) -> None:
+        name = job.action.name
+        self._serial += 1
+        self._touched[name] = self._serial
+        self._tried.add(name)
+        if error is not None:
+            outcome = self._operations.trouble_of(job.action, error)
+        if isinstance(outcome, Trouble):
+            self._troubles[name] = outcome
+        elif outcome is Superseded.SUPERSEDED:
+            log.info("%s: %s %s", name, job.action.op.value, outcome.value)
+        else:
+            self._troubles.pop(name, None)
+        self._wake()
+
+    def _wanted(self, name: str) -> DesiredContainer | None:
+        return None if name in self.doomed else self.desired.containers.get(name)
+
+    def _attempts(self, action: Action) -> int:
+        trouble = self._troubles.get(action.name)
+        return trouble.attempts if trouble is not None and trouble.goal == action.goal else 0
+
+    def _apt_troubles(self) -> dict[str, Trouble]:
+        """Forget troubles with goals that are no longer anyone's."""
+        self._troubles = {name: trouble for name, trouble in self._troubles.items() if self._is_apt(name, trouble)}
+        return self._troubles
+
+    def _is_apt(self, name: str, trouble: Trouble) -> bool:
+        op, _, digest = trouble.goal.partition(":")
+        want, record = self.desired.containers.get(name), self.ledger.get(name)
+        seen = self._observed.containers.get(name)
+        if op == Op.DESTROY:
+            return record is not None or seen is not None or name in self._observed.unknown
+        if op in (Op.STOP, Op.COMPLETE):
+            return not over(seen)
+        if want is None or want.digest != digest:
+            return False
+        settled = record is not None and record.digest == digest and seen is not None and seen.running
+        return not settled or name in self.workers.busy
+
+    # -- what is asked of it ------------------------------------------------------------------------
+
+    def approve(self, names: Collection[str] | None) -> frozenset[str]:
+        approved = self.held if names is None else self.held & frozenset(names)
+        self._approved |= approved
+        return approved
+
+    def there(self) -> frozenset[str]:
+        """Every name of which there is anything: a record, an instance, a worker."""
+        recorded = self.ledger.recorded
+        seen = self._observed
+        return frozenset({*recorded.records, *recorded.unreadable, *seen.containers, *seen.unknown, *self.workers.busy})
+
+    def own_rows(self) -> tuple[Row, ...]:
+        """Rows of what this source asks for, or asked for."""
+        records = self.ledger.recorded.records
+        return tuple(
+            row
+            for row in self.rows.values()
+            if row.name not in records
+            or records[row.name].origin.source == self.desired.source
+            or row.name in self.desired.refusals
+        )
+
+    # -- what is told -------------------------------------------------------------------------------
+
+    def notes(self) -> dict[str, str]:
+        """Remarks on the source as a whole, and on its files."""
+        notes = dict(self.desired.ignored) | {file: "is still being written" for file in self.busy_files}
+        notes |= self.desired.errors
+        if self.desired.unknown_reason:
+            notes["source"] = self.desired.unknown_reason
+        if self._source is not None and self._source.note:
+            notes["watch"] = self._source.note
+        return notes
+
+    def _publish(self) -> None:
+        facts = Facts(
+            self.desired,
+            self.ledger.recorded,
+            self._observed,
+            self.plan,
+            {name: job.action.op for name, job in self.workers.busy.items()},
+            self._troubles,
+            self.ledger.sandbox,
+        )
+        self.rows = rows(facts)
+        self.ledger.publish(self.rows.values(), self.notes())
+
+    def each_tried(self) -> bool:
+        """No name is left that was not tried; a pull, or a launch that takes its time, counts as tried."""
+        waiting = {action.name for action in self.plan.actions} | self.workers.busy.keys()
+        return all(self._is_tried(name) for name in waiting - self._tried)
+
+    def _is_tried(self, name: str) -> bool:
+        seen, since = self._observed.containers.get(name), self._first_tried.get(name)
+        fetching = seen is not None and seen.state in (ContainerState.FETCHING, ContainerState.PULLING)
+        return fetching or (since is not None and self._clock() - since > self._settings.ready_patience)
+
+
+def is_within(name: str, ancestor: str) -> bool:
+    """It is that name, or nested in it."""
+    return name == ancestor or name.startswith(ancestor + ".")
+
+
+def _touches(name: str, names: Collection[str]) -> bool:
+    """It, or something it is nested in, is among the names."""
+    if not names:
+        return False
+    labels = name.split(".")
+    return any(".".join(labels[:end]) in names for end in range(1, len(labels) + 1))
+
+
+def _log_transition(before: Record, after: Record) -> None:
+    exit = after.life.exit
+    if exit is not None and exit != before.life.exit:
+        log.info("%s: it %s", after.name, ending(exit))
+    elif after.life.started_at is not None and before.life.started_at is None:
+        log.info("%s: runs", after.name)
