@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 MIB = 1 << 20
 NOTHING = ResourceAmounts()
 # 32 MiB held in the interpreter's own memory, then "held" on stdout
-HOLD = 'exec python3 -c \'x = bytearray(b"x") * (32 << 20); print("held", flush=True); import time; time.sleep(1000)\''
+HOLD = f'exec {sys.executable} -c \'x = bytearray(b"x") * (32 << 20); print("held", flush=True); import time; time.sleep(1000)\''
 
 
 @pytest.fixture
