@@ -9,7 +9,6 @@ each name has been tried: on stdout, and to whoever asked by NOTIFY_SOCKET (sd_n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
+from reconciler.loop.outcome import Outcome
 from reconciler.loop.reconciler import Reconciler
 from reconciler.runtime.build import build, choose_launcher
 from reconciler.spec.sources.directory import DirectorySource
@@ -35,18 +35,13 @@ class Daemon:
 
     def __init__(self, places: Places, directory: Path, options: AgentOptions) -> None:
         self.places = places
-        self._loop = asyncio.get_running_loop()
-        self.source = DirectorySource(directory, self._hint)
-        self.containerizer = build(options.settings(places, owner_id(places)), lambda name: self.wake())
-        self.reconciler = Reconciler(self.source, self.containerizer, Store(places))
+        self.source = DirectorySource(directory, self._wake)
+        containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
+        self.reconciler = Reconciler(self.source, containerizer, Store(places))
         self._stop = asyncio.Event()
 
-    def _hint(self) -> None:
-        """From the thread that watches; the loop may just have been closed."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.wake)
-
-    def wake(self) -> None:
+    def _wake(self) -> None:
+        """From any thread."""
         self.reconciler.wake()
 
     async def run(self) -> None:
@@ -63,7 +58,7 @@ class Daemon:
             _notify("STOPPING=1")
             await server.close()
             await asyncio.to_thread(self.source.stop)
-            await self.containerizer.close()
+            await self.reconciler.close()
 
     # ---- control
 
@@ -74,20 +69,42 @@ class Daemon:
         return {"ok": True, "pid": os.getpid(), "source": self.source.identity}
 
     async def _apply(self, request: Request) -> Answer:
-        if request.get("source") != self.source.identity:
-            raise ReconcilerError(f"the running agent converges {self.source.identity}, not {request.get('source')}")
-        outcome = await self.reconciler.apply(float(request["timeout"]))
-        return {"ok": True, "converged": outcome.converged, "messages": list(outcome.messages)}
+        source = request.get("source")
+        if source != self.source.identity:
+            raise ReconcilerError(f"the running agent converges {self.source.identity}, not {source}")
+        return _answer(await self.reconciler.apply(_seconds(request)))
 
     async def _destroy(self, request: Request) -> Answer:
-        names = [str(name) for name in request["names"]]
-        await self.reconciler.destroy(names)
-        return {"ok": True}
+        names = _names(request)
+        if wanted := self.reconciler.wanted(names):
+            origin = self.reconciler.desired.containers[wanted[0]].origin
+            raise ReconcilerError(
+                f"{', '.join(wanted)}: still asked for by {origin.file}:{origin.line}, so it would come back at once; "
+                "take it out of its file instead"
+            )
+        return _answer(await self.reconciler.destroy(names, _seconds(request)))
 
     async def _approve(self, request: Request) -> Answer:
-        names = request.get("names")
-        approved = self.reconciler.approve(None if names is None else [str(name) for name in names])
-        return {"ok": True, "approved": sorted(approved)}
+        everything = request.get("names") is None
+        return {"ok": True, "approved": sorted(self.reconciler.approve(None if everything else _names(request)))}
+
+
+def _answer(outcome: Outcome) -> Answer:
+    return {"ok": True, "code": outcome.code, "message": outcome.message}
+
+
+def _names(request: Request) -> list[str]:
+    names = request.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ReconcilerError("names: must be a list of names")
+    return names
+
+
+def _seconds(request: Request) -> float:
+    seconds = request.get("timeout")
+    if not isinstance(seconds, int | float):
+        raise ReconcilerError("timeout: must be a number of seconds")
+    return float(seconds)
 
 
 def run(places: Places, directory: Path, options: AgentOptions) -> int:

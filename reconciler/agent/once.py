@@ -22,12 +22,17 @@ from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
-from reconciler.loop.reconciler import Outcome, Reconciler, dry_plan
-from reconciler.loop.values import Observed, Plan
-from reconciler.runtime.build import build, end, observe
+from reconciler.loop.outcome import Outcome
+from reconciler.loop.preview import Preview, preview
+from reconciler.loop.reconciler import Reconciler
+from reconciler.loop.values import Source
+from reconciler.runtime.build import RuntimeSettings, build, end, observe
 from reconciler.spec.sources.directory import DirectorySource
 
+_DESTROY_SECONDS = 300.0
 _STOP_SECONDS = 15.0
+_ANSWER_SECONDS = 5.0
+_SETTLE_SECONDS = 1.0
 _POLL = 0.02
 
 
@@ -38,94 +43,104 @@ class InTheWay(ReconcilerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    converged: bool
-    messages: tuple[str, ...]
+class Done:
+    """code: the exit code; message: why it is not 0, several lines perhaps."""
+
+    code: int
+    message: str = ""
 
 
-def apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Applied:
+def apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Done:
     """Converge once and leave everything running. Raises InTheWay for an agent on another source."""
     try:
         with AgentLock(places, None, options.remember()):
             outcome = asyncio.run(_apply(places, directory, options, seconds))
-            return Applied(outcome.converged, tuple(outcome.messages))
+            return _done(outcome)
     except AgentAlive as alive:
         if alive.source != str(directory):
             raise InTheWay(f"{alive.message}; stop it, or use another --root") from None
-    request = {"op": "apply", "source": str(directory), "timeout": seconds}
-    try:
-        answer = control.ask(places.control, request, timeout=seconds + 5.0)
-    except OSError as error:
-        raise ReconcilerError(f"the running agent did not answer: {error}") from error
-    return Applied(bool(answer["converged"]), tuple(answer["messages"]))
+    return _ask(places, {"op": "apply", "source": str(directory), "timeout": seconds})
 
 
 async def _apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Outcome:
-    reconciler: Reconciler
-    containerizer = build(options.settings(places, owner_id(places)), lambda name: reconciler.wake())
-    source = DirectorySource(directory, lambda: None)
-    reconciler = Reconciler(source, containerizer, Store(places))
+    reconciler = _reconciler(
+        places, options.settings(places, owner_id(places)), DirectorySource(directory, lambda: None)
+    )
     try:
         await reconciler.start()
         return await reconciler.apply(seconds)
     finally:
-        await containerizer.close()
+        await reconciler.close()
 
 
-def plan(places: Places, directory: Path, options: AgentOptions) -> tuple[Plan, tuple[str, ...]]:
-    """(the plan, errors of the source). Takes no lock and leaves everything as it was."""
+def plan(places: Places, directory: Path, options: AgentOptions) -> Preview:
+    """Takes no lock and leaves everything as it was."""
     source = DirectorySource(directory, lambda: None)
+    listing, deadline = source.list(), time.monotonic() + _SETTLE_SECONDS
+    while listing.retry_after is not None and time.monotonic() < deadline:
+        time.sleep(listing.retry_after)
+        listing = source.list()
     seen = observe(options.settings(places, known_owner(places) or "none"))
-    return dry_plan(source.list(), source.identity, Store(places).load(), Observed(dict(seen)), time.time())
+    return preview(listing, Store(places).load(), seen, source.identity, time.time())
 
 
-def destroy(places: Places, names: Sequence[str]) -> None:
+def destroy(places: Places, names: Sequence[str]) -> Done:
     """Raises ReconcilerError for a name that a live agent still wants."""
     try:
         with AgentLock(places, None):
-            asyncio.run(_destroy(places, names))
+            return _done(asyncio.run(_destroy(places, names)))
     except AgentAlive:
-        control.ask(places.control, {"op": "destroy", "names": list(names)}, timeout=None)
+        return _ask(places, {"op": "destroy", "names": list(names), "timeout": _DESTROY_SECONDS})
 
 
-def destroy_all(places: Places) -> None:
+def destroy_all(places: Places) -> Done:
     """End the agent, then everything that is ours, and leave nothing but an empty root."""
     if not places.root.is_dir():
-        return
+        return Done(0)
     _stop_agent(places)
     with AgentLock(places, None):
-        asyncio.run(_destroy(places, None))
-        _clear(places)
+        outcome = asyncio.run(_destroy(places, None))
+        if outcome.code == 0:
+            _clear(places)
+    return _done(outcome)
 
 
-async def _destroy(places: Places, names: Sequence[str] | None) -> None:
+async def _destroy(places: Places, names: Sequence[str] | None) -> Outcome:
     """None: everything, with the keeper and our cgroup roots."""
     settings = AgentOptions.remembered(remembered_flags(places)).settings(places, owner_id(places))
-    containerizer = build(settings, lambda name: None)
-    store = Store(places)
+    reconciler = _reconciler(places, settings, None)
     try:
-        await containerizer.recover()
-        recorded = store.load()
-        known = {*recorded.records, *recorded.unreadable, *containerizer.containers()}
-        chosen = sorted(known if names is None else {name for name in known if _within(name, names)})
-        tops = [name for name in chosen if name.rpartition(".")[0] not in chosen]
-        results = await asyncio.gather(*(containerizer.destroy(name) for name in tops), return_exceptions=True)
-        failed = {top for top, result in zip(tops, results, strict=True) if isinstance(result, BaseException)}
-        for name in sorted(chosen, reverse=True):
-            if not any(_within(name, [top]) for top in failed):
-                await asyncio.to_thread(store.remove, name)
-                (places.rows / f"{name}.json").unlink(missing_ok=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await reconciler.start()
+        outcome = await reconciler.destroy(names, _DESTROY_SECONDS)
     finally:
-        await containerizer.close()
-    if names is None:
+        await reconciler.close()
+    if names is None and outcome.code == 0:
         await end(settings)
+    return outcome
 
 
-def _within(name: str, names: Sequence[str]) -> bool:
-    return any(name == other or name.startswith(other + ".") for other in names)
+def _done(outcome: Outcome) -> Done:
+    return Done(outcome.code, outcome.message)
+
+
+def _reconciler(places: Places, settings: RuntimeSettings, source: Source | None) -> Reconciler:
+    made: list[Reconciler] = []
+
+    def notify(name: str) -> None:
+        for reconciler in made:
+            reconciler.wake()
+
+    made.append(Reconciler(source, build(settings, notify), Store(places)))
+    return made[0]
+
+
+def _ask(places: Places, request: control.Request) -> Done:
+    """Have the live agent do it."""
+    try:
+        answer = control.ask(places.control, request, timeout=request["timeout"] + _ANSWER_SECONDS)
+    except OSError as error:
+        raise ReconcilerError(f"the running agent did not answer: {error}") from error
+    return Done(int(answer["code"]), str(answer["message"]))
 
 
 def _stop_agent(places: Places) -> None:

@@ -50,6 +50,15 @@ class Places:
         return self.runtime_dir / "agent.sock"
 
 
+def sandbox_of(places: Places, name: str) -> Path:
+    """A nested container's lies inside its parent's."""
+    top, *labels = name.split(".")
+    path = places.records / top / "sandbox"
+    for label in labels:
+        path = path / "containers" / label
+    return path
+
+
 def places(root: str | None, runtime_dir: str | None, environ: Mapping[str, str], *, privileged: bool) -> Places:
     """Flags win over the environment, the environment over the defaults. Relative paths are made absolute."""
     chosen = root or environ.get("RECONCILER_ROOT") or _default_root(environ, privileged=privileged)

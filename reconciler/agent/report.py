@@ -1,27 +1,29 @@
 """What reading verbs show: the agent's rows, or what is true without an agent. Standard library only, to be quick.
 
-With a live agent its rows are the answer. Without one they are as old as the agent's death: each is corrected
-by the checkpoints and the kernel (a process that is gone has ended, and nothing restarts it), and names
-that have no row, because the machine was rebooted, come from the records.
+With a live agent its rows are the answer, from its first ones on. Else they are as old as the last agent's death:
+each is corrected by the checkpoints and the kernel (a process that is gone has ended, and nothing restarts it),
+and names that have no row, because the machine was rebooted, come from the records.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from reconciler.agent.lock import holder
-from reconciler.agent.paths import Places
-from reconciler.loop.texts import exit_json, timestamp
-from reconciler.runtime.containerizer import ContainerStatus
+from reconciler.agent.paths import Places, sandbox_of
+from reconciler.loop.texts import ending, exit_json, timestamp
+from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.runtime.mesos.observing import observe_runs
 from reconciler.states import Reason, Status
 
 JsonRow = dict[str, Any]
 
-_NO_AGENT = "no agent is running: nothing is restarted"
+NO_AGENT = "no agent is running: nothing is restarted"
+AGENT_STARTS = "the agent is just starting"
 _RUNS_ANYWAY = frozenset({Status.RUNNING, Status.UNHEALTHY, Status.STALLED, Status.CONFLICT, Status.HELD})
 _STANDS = frozenset({Status.INVALID, Status.BLOCKED, Status.CONFLICT, Status.HELD, Status.SUSPENDED, Status.IGNORED})
 
@@ -29,12 +31,14 @@ _STANDS = frozenset({Status.INVALID, Status.BLOCKED, Status.CONFLICT, Status.HEL
 def rows(places: Places) -> list[JsonRow]:
     """Parents before their nested; [] for a root that does not exist."""
     published = _published(places)
-    if holder(places) is None:
+    agent = holder(places)
+    if agent is None or not _has_published(places):
         observed = observe_runs(places.runtime_dir)
         published = {**_recorded(places, known=published), **published}
         for name in observed:
             published.setdefault(name, _row(name))
-        published = {name: corrected(row, observed.get(name)) for name, row in published.items()}
+        why = NO_AGENT if agent is None else AGENT_STARTS
+        published = {name: corrected(row, observed.get(name), why) for name, row in published.items()}
     return [published[name] for name in sorted(published, key=lambda name: name.split("."))]
 
 
@@ -60,32 +64,50 @@ def record(places: Places, name: str) -> dict[str, Any] | None:
     return found
 
 
-def corrected(row: JsonRow, seen: ContainerStatus | None) -> JsonRow:
+def corrected(row: JsonRow, seen: ContainerStatus | None, why: str = NO_AGENT) -> JsonRow:
     """A row that a dead agent left, put right by what was observed. Pure."""
     status = Status(row["status"])
     if seen is not None and seen.state is not None:
-        shown = status if status in _RUNS_ANYWAY else Status.RUNNING
-        started = timestamp(seen.started_at) if seen.started_at is not None else row["startedAt"]
-        return {
-            **row,
-            "status": shown.value,
-            "state": seen.state.value,
-            "pid": seen.pid,
-            "ready": shown is Status.RUNNING,
-            "startedAt": started,
-            "namespaces": dict(seen.namespaces),
-            "cgroups": dict(seen.cgroups),
-        }
+        return _running(row, status, seen)
     ended = exit_json(seen.termination) if seen is not None and seen.termination is not None else row["exit"]
     down = {**row, "state": None, "pid": None, "ready": False, "nextTry": None, "exit": ended}
     if status in _STANDS:
         return down
     if ended is None:
-        return {**down, "status": Status.PENDING.value, "message": _NO_AGENT}
+        return {**down, "status": Status.PENDING.value, "message": why}
     fine = (ended["code"] == 0 and ended["signal"] is None) or ended["reason"] == Reason.PARENT_ENDED.value
     verdict = Status.COMPLETED if fine else Status.FAILED
-    said = row["message"] if status is verdict else f"{ended['message'] or ended['reason']}; {_NO_AGENT}"
+    said = row["message"] if status is verdict else f"{_in_words(ended)}; {why}"
     return {**down, "status": verdict.value, "reason": ended["reason"], "message": said}
+
+
+def _running(row: JsonRow, status: Status, seen: ContainerStatus) -> JsonRow:
+    shown = status if status in _RUNS_ANYWAY else Status.RUNNING
+    started = timestamp(seen.started_at) if seen.started_at is not None else row["startedAt"]
+    return {
+        **row,
+        "status": shown.value,
+        "state": seen.state.value if seen.state is not None else None,
+        "pid": seen.pid,
+        "ready": shown is Status.RUNNING,
+        "startedAt": started,
+        "namespaces": dict(seen.namespaces),
+        "cgroups": dict(seen.cgroups),
+    }
+
+
+def _in_words(ended: Mapping[str, Any]) -> str:
+    at = datetime.fromisoformat(ended["at"]).timestamp()
+    reason = Reason(ended["reason"])
+    return ending(Termination(ended["code"], ended["signal"], reason, at, ended["message"], ended["oomKilled"]))
+
+
+def _has_published(places: Places) -> bool:
+    """Whether the rows are the living agent's: it writes its remarks once it has looked for the first time."""
+    try:
+        return places.notes.stat().st_mtime_ns >= places.lock.stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def _published(places: Places) -> dict[str, JsonRow]:
@@ -118,7 +140,8 @@ def _recorded(places: Places, known: Mapping[str, JsonRow]) -> dict[str, JsonRow
                 generation=data["generation"],
                 digest=data["digest"],
                 source=data["origin"]["file"],
-                exit=_recorded_exit(data["life"]["exit"]),
+                exit=_recorded_exit(data["life"]),
+                sandbox=str(sandbox_of(places, name)),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             found[name] = _row(name, status=Status.HELD.value, reason=Reason.RECORD_UNREADABLE.value)
@@ -126,11 +149,13 @@ def _recorded(places: Places, known: Mapping[str, JsonRow]) -> dict[str, JsonRow
     return found
 
 
-def _recorded_exit(exit: dict[str, Any] | None) -> dict[str, Any] | None:
-    if exit is None:
+def _recorded_exit(life: Mapping[str, Any]) -> JsonRow | None:
+    """Of the last run. One that was under way, and of which nothing is left, ended with the machine."""
+    if life["started_at"] is not None:
+        return exit_json(Termination(None, None, Reason.EXIT_STATUS_LOST, life["started_at"]))
+    if life["exit"] is None:
         return None
-    shown = {key: exit[key] for key in ("code", "signal", "reason", "message")}
-    return {**shown, "oomKilled": exit["oom_killed"], "at": timestamp(exit["at"])}
+    return exit_json(Termination(**{**life["exit"], "reason": Reason(life["exit"]["reason"])}))
 
 
 def _row(name: str, **known: Any) -> JsonRow:

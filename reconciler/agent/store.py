@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.agent import removal
-from reconciler.agent.paths import Places
+from reconciler.agent.paths import Places, sandbox_of
 from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
 from reconciler.runtime.containerizer import Termination
@@ -103,11 +103,7 @@ class Store:
         return self._places.records / name
 
     def sandbox(self, name: str) -> Path:
-        top, *labels = name.split(".")
-        path = self._directory(top) / "sandbox"
-        for label in labels:
-            path = path / "containers" / label
-        return path
+        return sandbox_of(self._places, name)
 
     def logs(self, name: str) -> Path:
         return self._directory(name) / "logs"

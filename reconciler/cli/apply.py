@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from reconciler.agent.paths import Places, absolute
 from reconciler.cli import agent_options
-from reconciler.cli.table import clean
+from reconciler.cli.table import complain
 from reconciler.cli.wait import duration
 
 
@@ -21,7 +20,6 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import apply
 
     seconds = duration(args.timeout)
-    applied = apply(places, absolute(args.directory), agent_options.chosen(args), seconds)
-    for message in applied.messages:
-        print(clean(message), file=sys.stderr)
-    return 0 if applied.converged else 1
+    done = apply(places, absolute(args.directory), agent_options.chosen(args), seconds)
+    complain(done.message)
+    return done.code

@@ -7,6 +7,7 @@ import argparse
 from reconciler.agent import report
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
+from reconciler.cli.table import complain
 from reconciler.errors import ReconcilerError
 
 
@@ -21,13 +22,15 @@ def run(args: argparse.Namespace, places: Places) -> int:
     if args.all == bool(args.names):
         raise ReconcilerError("destroy what? Give names, or --all")
     if args.all:
-        destroy_all(places)
-        return 0
+        done = destroy_all(places)
+        complain(done.message)
+        return done.code
     known = {row["name"] for row in report.rows(places)}
     missing = [name for name in args.names if name not in known]
     for name in missing:
         not_found(name)
     if missing:
         return NOT_FOUND
-    destroy(places, args.names)
-    return 0
+    done = destroy(places, args.names)
+    complain(done.message)
+    return done.code
