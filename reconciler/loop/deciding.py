@@ -25,6 +25,7 @@ from reconciler.loop.values import (
     Record,
     Recorded,
     Trouble,
+    ancestors,
     over,
 )
 from reconciler.runtime.containerizer import ContainerStatus
@@ -56,10 +57,7 @@ class Context:
 
     def is_doomed(self, name: str) -> bool:
         """Its destruction was asked for, or that of something it is nested in."""
-        if not self.doomed:
-            return False
-        labels = name.split(".")
-        return any(".".join(labels[:end]) in self.doomed for end in range(1, len(labels) + 1))
+        return bool(self.doomed) and (name in self.doomed or any(one in self.doomed for one in ancestors(name)))
 
     def alive(self, name: str) -> bool:
         """Something of it runs, or is on its way up or down."""

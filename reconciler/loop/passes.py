@@ -35,6 +35,7 @@ from reconciler.loop.values import (
     Row,
     Source,
     Trouble,
+    ancestors,
     over,
 )
 from reconciler.loop.workers import Ending, Job, Slots, Superseded, Workers
@@ -141,7 +142,10 @@ class Passes:
         for name, record in after.records.items():
             if record is not before.records[name]:
                 _log_transition(before.records[name], record)
-                self.ledger.save(record)
+                try:
+                    self.ledger.save(record)
+                except OSError as error:  # seen again by the next pass; the other names go on
+                    log.error("%s: its record could not be written: %s", name, error)
 
     def _dispatch(self, plan: Plan, stale: Collection[str]) -> None:
         planned = {action.name for action in plan.actions}
@@ -274,10 +278,7 @@ def is_within(name: str, ancestor: str) -> bool:
 
 def _touches(name: str, names: Collection[str]) -> bool:
     """It, or something it is nested in, is among the names."""
-    if not names:
-        return False
-    labels = name.split(".")
-    return any(".".join(labels[:end]) in names for end in range(1, len(labels) + 1))
+    return bool(names) and (name in names or any(one in names for one in ancestors(name)))
 
 
 def _log_transition(before: Record, after: Record) -> None:

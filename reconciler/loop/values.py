@@ -128,6 +128,12 @@ def over(seen: ContainerStatus | None) -> bool:
     return seen.state is ContainerState.DESTROYING and seen.termination is not None
 
 
+def ancestors(name: str) -> tuple[str, ...]:
+    """What it is nested in, outermost first: "a.b.c" → "a", "a.b"."""
+    labels = name.split(".")
+    return tuple(".".join(labels[:end]) for end in range(1, len(labels)))
+
+
 class Op(StrEnum):
     """What a worker can be told to do.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from reconciler.loop.values import Action, Trouble
+from reconciler.loop.values import Action, Trouble, ancestors
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +77,19 @@ class Workers:
 
     def __init__(self, done: Callable[[Job, Ending, BaseException | None], None]) -> None:
         self.busy: dict[str, Job] = {}
+        self._above: Counter[str] = Counter()  # how many busy names each ancestor has below it
         self._done = done
 
     def start(self, action: Action, work: Callable[[Job], Coroutine[None, None, Ending]]) -> None:
         job = Job(action)
         self.busy[action.name] = job
+        self._above.update(ancestors(action.name))
         job.task = asyncio.create_task(work(job), name=f"{action.op} {action.name}")
         job.task.add_done_callback(lambda task: self._over(job, task))
 
     def _over(self, job: Job, task: asyncio.Task[Ending]) -> None:
         self.busy.pop(job.action.name, None)
+        self._above.subtract(ancestors(job.action.name))
         if task.cancelled():
             self._done(job, Superseded.SUPERSEDED, None)
         elif (error := task.exception()) is not None:
@@ -96,9 +100,11 @@ class Workers:
 
     def kin(self, name: str) -> Iterator[Job]:
         """Jobs of the name's ancestors and descendants."""
-        for other, job in self.busy.items():
-            if other.startswith(name + ".") or name.startswith(other + "."):
-                yield job
+        for ancestor in ancestors(name):
+            if ancestor in self.busy:
+                yield self.busy[ancestor]
+        if self._above[name]:
+            yield from [job for other, job in self.busy.items() if other.startswith(name + ".")]
 
     async def finish(self, seconds: float) -> None:
         """Let what is under way come to its end; cut short what does not."""
