@@ -59,14 +59,14 @@ def _after_nested(action: Action, ends: list[Action]) -> Action:
 
 def render(plan: Plan) -> str:
     """A line per action and per hold; empty when there is nothing to do."""
-    names = max((len(action.name) for action in plan.actions), default=0)
-    lines = [
-        f"{_kind(action):<12} {action.name:<{names}}  {action.cause}"
-        + (f"  [after {', '.join(action.after)}]" if action.after else "")
-        for action in plan.actions
-    ]
-    lines += [f"{'held':<12} {hold.name}  {hold.message} ({hold.reason.value})" for hold in plan.holds]
-    return "".join(line + "\n" for line in lines)
+    lines = [(_kind(action), action.name, _why(action)) for action in plan.actions]
+    lines += [("held", hold.name, f"{hold.message} ({hold.reason.value})") for hold in plan.holds]
+    kinds, names = (max((len(line[column]) for line in lines), default=0) for column in (0, 1))
+    return "".join(f"{kind:<{kinds}}  {name:<{names}}  {why}\n" for kind, name, why in lines)
+
+
+def _why(action: Action) -> str:
+    return action.cause + (f"  [after {', '.join(action.after)}]" if action.after else "")
 
 
 def _kind(action: Action) -> str:

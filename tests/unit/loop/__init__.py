@@ -1,0 +1,1 @@
+"""The loop room: pure decisions on values, and the reconciler in a virtual world."""
