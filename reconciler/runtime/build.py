@@ -89,10 +89,9 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
         return PosixLauncher(settings.runtime_dir), _chosen([FilesystemPosixIsolator()], settings.isolation)
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner)
-    mounts = [hierarchy.mount for hierarchy in host.hierarchies]
     isolators: list[Isolator] = [
         NamespacesIsolator(),
-        FilesystemLinuxIsolator(settings.root, settings.runtime_dir, mounts),
+        FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_cgroup_isolators(host),
     ]
     return LinuxLauncher(settings.runtime_dir, tree), _chosen(isolators, settings.isolation)

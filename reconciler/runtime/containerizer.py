@@ -16,6 +16,7 @@ until it succeeds, and a termination stays readable until `destroy` forgets the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -41,16 +42,32 @@ class ContainerConfig:
     sandbox:  the working directory on the host; a nested one lies inside its parent's
     logs:     directory of `stdout` and `stderr`, out of the container's reach
     digest:   of the spec, kept with the container so that an observer knows what runs
+    rootfs:   the directory that becomes its root, once provisioned; None: it sees the host's file system
     """
 
     spec: ContainerSpec
     digest: str
     sandbox: Path
     logs: Path
+    rootfs: Path | None = None
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def sandbox_place(self) -> tuple[str, str]:
+        """(the top-level container's sandbox, the way from there to this one's, "" at the top level). Containers can
+        change the second part, so it is only ever resolved beneath the first."""
+        labels = 2 * self.spec.depth  # containers/<label> for each level
+        top = self.sandbox.parents[labels - 1] if labels else self.sandbox
+        return os.path.realpath(top), "/".join(self.sandbox.parts[-labels:]) if labels else ""
+
+    @property
+    def sandbox_path(self) -> str:
+        """Where the sandbox is on the host, as text to show: no link in its second part is followed."""
+        top, beneath = self.sandbox_place
+        return f"{top}/{beneath}" if beneath else top
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,15 @@ def _either(spec: ContainerSpec) -> Iterator[Violation]:
         yield "args", "a shell line takes no arguments", "write them in the line, or use command"
 
 
+def _root(spec: ContainerSpec) -> Iterator[Violation]:
+    if spec.rootfs is not None and not spec.rootfs.startswith("/"):
+        yield "rootfs", "must be an absolute path of the host", ""
+    elif spec.rootfs is not None and not spec.rootfs.strip("/."):
+        yield "rootfs", "cannot be the host's own root directory", "leave it out for the host's file system"
+    if spec.security.read_only_rootfs and spec.rootfs is None and spec.image is None:
+        yield "security.readOnlyRootfs", "there is no root file system of its own", "give it a rootfs or an image"
+
+
 def _what_to_run(spec: ContainerSpec) -> Iterator[Violation]:
     if spec.args and spec.holder:
         yield "args", "there is no command they belong to", ""
@@ -154,6 +163,7 @@ def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
 
 _RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
     _either,
+    _root,
     _debug,
     _amounts,
     _policies,

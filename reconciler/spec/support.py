@@ -12,7 +12,6 @@ _NOT_YET = "not supported yet"
 
 _WHOLE_FIELDS = {
     "image": "image",
-    "rootfs": "rootfs",
     "tty": "tty",
     "stdin": "stdin",
     "executor": "executor",
@@ -33,6 +32,7 @@ _WHOLE_FIELDS = {
     "suspend": "suspend",
     "prune": "prune",
 }
+_SECURITY_SUPPORTED = frozenset({"read_only_rootfs"})
 _AMOUNTS = {
     "memory_swap": "memorySwap",
     "disk": "disk",
@@ -65,7 +65,8 @@ def _security(spec: ContainerSpec) -> list[str]:
     return [
         f"security.{field.alias or name}"
         for name, field in defaults.items()
-        if getattr(spec.security, name) != field.get_default(call_default_factory=True)
+        if name not in _SECURITY_SUPPORTED
+        and getattr(spec.security, name) != field.get_default(call_default_factory=True)
     ]
 
 

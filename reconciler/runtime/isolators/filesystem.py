@@ -1,6 +1,7 @@
-"""Isolators `filesystem/linux` and `filesystem/posix`: what a container without a rootfs sees of the host's files.
+"""Isolators `filesystem/linux` and `filesystem/posix`: what a container sees of the host's files.
 
-filesystem/linux, in the container's own mount namespace: the host's tree as in Mesos, with cgroupfs
+filesystem/linux, in the container's own mount namespace: with a rootfs nothing of them (filesystem_rootfs.py has
+the steps), without one the host's tree as in Mesos, with cgroupfs
 read-only, a fresh /proc and /dev/shm where the namespaces ask for it, and the reconciler's own directories
 hidden, the container's sandbox alone bound back. That guards against accidents, not against attack.
 filesystem/posix: the host's files as they are; the sandbox is just the working directory.
@@ -21,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators import filesystem_rootfs
+from reconciler.runtime.isolators.filesystem_rootfs import SHM_SIZE
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.pins import PINS
+from reconciler.runtime.provisioner.rootfs import refuse_own
 from reconciler.spec.namespaces import Sharing, effective
 
-SHM_SIZE = 64 * 1024 * 1024
 _SHM_FLAGS = ["nosuid", "nodev", "noexec"]
 
 Step = dict[str, Any]
@@ -34,29 +38,37 @@ Step = dict[str, Any]
 class FilesystemLinuxIsolator(PassiveIsolator):
     name = "filesystem/linux"
 
-    def __init__(self, root: Path, runtime_dir: Path, cgroup_mounts: Sequence[str]) -> None:
+    def __init__(self, root: Path, runtime_dir: Path, hierarchies: Sequence[Hierarchy]) -> None:
         self._root = os.path.realpath(root)
         self._runtime_dir = os.path.realpath(runtime_dir)
-        self._cgroup_mounts = tuple(cgroup_mounts)
+        self._host = filesystem_rootfs.Host(tuple(hierarchies), filesystem_rootfs.masked_paths())
         self._has_mqueue = os.path.ismount("/dev/mqueue")
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
-        spec = config.spec
-        table = effective(spec)
-        sandbox = os.path.realpath(config.sandbox)
         steps: list[Step] = [
             {"op": "mount", "target": "/", "flags": ["rec", "slave"]},
             {"op": "detach", "target": os.path.join(self._runtime_dir, PINS)},
         ]
+        if config.rootfs is None:
+            return LaunchInfo(steps=(*steps, *self._hosts_tree(config)))
+        if config.spec.rootfs is not None:
+            refuse_own(config.name, config.rootfs, (self._root, self._runtime_dir))
+        steps += filesystem_rootfs.steps(config, config.rootfs, self._host, context.cgroups)
+        return LaunchInfo(steps=tuple(steps), env={"MESOS_SANDBOX": filesystem_rootfs.SANDBOX})
+
+    def _hosts_tree(self, config: ContainerConfig) -> list[Step]:
+        spec = config.spec
+        table = effective(spec)
+        steps: list[Step] = []
         if table["ipc"] is Sharing.PARENT:
             steps += _shm_of_parent()
         elif table["ipc"] is Sharing.PRIVATE:
             steps += self._own_ipc(spec.namespaces.shm_size or SHM_SIZE)
-        steps += self._hidden(sandbox)
-        steps += [{"op": "readonly", "target": mount} for mount in self._cgroup_mounts]
+        steps += self._hidden(config)
+        steps += [{"op": "readonly", "target": each.mount} for each in self._host.hierarchies]
         if table["pid"] is not Sharing.HOST:
             steps.append({"op": "mount", "type": "proc", "source": "proc", "target": "/proc", "flags": _SHM_FLAGS})
-        return LaunchInfo(steps=tuple(steps))
+        return steps
 
     def _own_ipc(self, size: int) -> list[Step]:
         steps: list[Step] = [
@@ -69,12 +81,14 @@ class FilesystemLinuxIsolator(PassiveIsolator):
             )
         return steps
 
-    def _hidden(self, sandbox: str) -> list[Step]:
+    def _hidden(self, config: ContainerConfig) -> list[Step]:
         """Empty, read-only tmpfs over our directories, with the way to the own sandbox rebuilt in it."""
         covered = [self._root]
         if not Path(self._runtime_dir).is_relative_to(self._root):
             covered.append(self._runtime_dir)
-        steps: list[Step] = [{"op": "take", "source": sandbox, "as": "sandbox"}]
+        (top, beneath), sandbox = config.sandbox_place, config.sandbox_path
+        taken: Step = {"op": "take", "source": top, "as": "sandbox"}
+        steps = [taken | ({"beneath": beneath} if beneath else {})]
         for directory in covered:
             steps.append(
                 {"op": "mount", "type": "tmpfs", "source": "hidden", "target": directory, "flags": ["nosuid", "nodev"]}

@@ -93,10 +93,10 @@ def _make_one(parent: int, name: str) -> int:
 
 
 _MEANING = {
-    errno.ELOOP: "must be an ordinary directory of the root file system: a symbolic link is in the way",
-    errno.ENOTDIR: "must be a directory of the root file system: something else is there",
-    errno.EROFS: "the root file system has no such directory and cannot be written to: make it there",
-    errno.EACCES: "the root file system has no such directory and cannot be written to: make it there",
+    errno.ELOOP: "must be an ordinary directory, but a symbolic link is in the way",
+    errno.ENOTDIR: "must be a directory, but something else is in the way",
+    errno.EROFS: "there is no such directory, and it cannot be made: the file system is read-only",
+    errno.EACCES: "there is no such directory, and it cannot be made: permission denied",
 }
 
 
@@ -139,7 +139,21 @@ def enter(path: str) -> None:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
     """The directory at a path that nobody but the administrator decides, to resolve others in."""
-    fd = os.open(path, _DIRECTORY)
+    fd = _openat2(syscalls.AT_FDCWD, path, _DIRECTORY, _RESOLVE_NO_MAGICLINKS)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def made(root: int, path: str, *, links: bool = True) -> Iterator[int]:
+    """`directory`, opened for reading, which its owner and mode can be changed through."""
+    found = directory(root, path, links=links)
+    try:
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
+    finally:
+        os.close(found)
     try:
         yield fd
     finally:

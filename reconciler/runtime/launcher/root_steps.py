@@ -1,6 +1,6 @@
 """Steps that build a container's own root file system: part of the vocabulary of `steps`.
 
-    root ▸ (directories) ▸ fresh proc, sysfs, cgroups, /dev … ▸ devices ▸ protect ▸ mask ▸ pivot ▸ streams
+    root ▸ (directories) ▸ fresh proc, sysfs, cgroups, /dev … ▸ nodes ▸ protect ▸ mask ▸ pivot ▸ streams
 
 Invariant: between `root` and `pivot` every path of the container is resolved inside its root, by `rootpaths`,
 and mounted on by descriptor, so that a hostile tree can neither have anything made or mounted outside of itself
@@ -64,10 +64,11 @@ def _fresh(step: Step, fds: Descriptors) -> None:
             os.close(tree)
 
 
-def _devices(step: Step, fds: Descriptors) -> None:
-    """Nodes and links in a fresh /dev. The nodes alone are mounts that let devices work: one made later does not."""
+def _nodes(step: Step, fds: Descriptors) -> None:
+    """Devices and links in a fresh file system. The devices alone are mounts that let devices work: one that is made
+    later does not."""
     with _ordinary(fds[ROOT], step["target"]) as directory:
-        for name in step["nodes"]:
+        for name in step["devices"]:
             _node(directory, name)
         for name, target in step["links"].items():
             os.symlink(target, name, dir_fd=directory)
@@ -210,7 +211,7 @@ OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "root": _root,
     "directories": _directories,
     "fresh": _fresh,
-    "devices": _devices,
+    "nodes": _nodes,
     "protect": _protect,
     "mask": _mask,
     "pivot": _pivot,

@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconciler.runtime.kernel import syscalls
+from reconciler.runtime.kernel import mounts, rootpaths, syscalls
+from reconciler.runtime.launcher import root_steps
 
 Step = Mapping[str, Any]
 Descriptors = dict[str, int]
@@ -70,30 +71,64 @@ def _detach(step: Step, fds: Descriptors) -> None:
 
 
 def _readonly(step: Step, fds: Descriptors) -> None:
-    syscalls.mount_readonly(step["target"], recursive=bool(step.get("recursive")))
+    """`in`: the target lies inside the tree of that descriptor."""
+    recursive = bool(step.get("recursive"))
+    if "in" not in step:
+        syscalls.mount_readonly(step["target"], recursive=recursive)
+        return
+    fd = rootpaths.open_inside(fds[step["in"]], step["target"], links=False)
+    try:
+        mounts.change(fd, give=mounts.MOUNT_ATTR_RDONLY, recursive=recursive, name=step["target"])
+    finally:
+        os.close(fd)
 
 
 def _take(step: Step, fds: Descriptors) -> None:
     """Keep a detached copy of a mount under a name, to `put` it somewhere later. `of`: as the process behind
     that pidfd sees it; only a mount of one's own mount namespace can be copied, so that one is entered meanwhile."""
     if "of" not in step:
-        fds[step["as"]] = syscalls.open_tree(step["source"], syscalls.OPEN_TREE_CLONE)
+        fds[step["as"]] = _copied(step)
         return
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(fds[step["of"]], syscalls.CLONE_NEWNS)
         try:
-            fds[step["as"]] = syscalls.open_tree(step["source"], syscalls.OPEN_TREE_CLONE)
+            fds[step["as"]] = _copied(step)
         finally:
             syscalls.setns(own, syscalls.CLONE_NEWNS)
     finally:
         os.close(own)
 
 
+def _copied(step: Step) -> int:
+    """`beneath`: a path inside the source that others may write to, in which no link is followed."""
+    with rootpaths.opened(step["source"]) as source:
+        found = rootpaths.open_inside(source, step["beneath"], links=False) if "beneath" in step else source
+        try:
+            tree = mounts.copy(found)
+        finally:
+            if found != source:
+                os.close(found)
+    if flags := step.get("flags"):
+        mounts.change(tree, give=mounts.attributes(flags))
+    return tree
+
+
 def _put(step: Step, fds: Descriptors) -> None:
+    """`in`: the target lies inside the tree of that descriptor, and is made if it is missing; `ordinary`: no link leads
+    to it, and it may lie in /sys."""
     fd = fds.pop(step["what"])
     try:
-        syscalls.move_mount(fd, step["target"])
+        if "in" not in step:
+            syscalls.move_mount(fd, step["target"])
+            return
+        root, path = fds[step["in"]], step["target"]
+        ordinary = bool(step.get("ordinary"))
+        target = rootpaths.directory(root, path, links=False) if ordinary else rootpaths.mount_point(root, path)
+        try:
+            mounts.attach(fd, target)
+        finally:
+            os.close(target)
     finally:
         os.close(fd)
 
@@ -111,7 +146,7 @@ def _hostname(step: Step, fds: Descriptors) -> None:
 
 
 def _workdir(step: Step, fds: Descriptors) -> None:
-    os.chdir(step["target"])
+    rootpaths.enter(step["target"])
 
 
 def _user(step: Step, fds: Descriptors) -> None:
@@ -134,6 +169,7 @@ OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "hostname": _hostname,
     "workdir": _workdir,
     "user": _user,
+    **root_steps.OPERATIONS,
 }
 
 

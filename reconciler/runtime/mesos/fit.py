@@ -29,6 +29,11 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
         for name in _LIMITS:
             if getattr(spec.resources.limits, name) is not None:
                 found.append(_sentence(f"resources.limits.{name}", launcher, "it has no cgroups"))
+    if "mount" not in gives:
+        if spec.rootfs is not None:
+            found.append(_sentence("rootfs", launcher, "it has no mount namespaces"))
+        if spec.security.read_only_rootfs:
+            found.append(_sentence("security.readOnlyRootfs", launcher, "it has no mount namespaces"))
     if spec.user is not None and os.geteuid() != 0:
         found.append(_sentence("user", launcher, "only root can become another user"))
     return found

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import Any
+from typing import Any, Protocol
 
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import LaunchInfo
+from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,11 +73,34 @@ def _primary_group(uid: int) -> int:
         return uid
 
 
-def build(config: ContainerConfig, info: LaunchInfo, account: Account, *, privileged: bool) -> dict[str, Any]:
+class Identity(Protocol):
+    """Who runs: an account of the host, or one of the container's own root file system."""
+
+    @property
+    def uid(self) -> int: ...
+
+    @property
+    def gid(self) -> int: ...
+
+    @property
+    def groups(self) -> list[int]: ...
+
+    @property
+    def home(self) -> str: ...
+
+
+def identity(config: ContainerConfig) -> Identity:
+    """Reads files. Raises Terminal for a user that cannot be had."""
+    if config.rootfs is None:
+        return Account(config.spec.user)
+    return accounts.account(config.rootfs, config.spec.user)
+
+
+def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privileged: bool) -> dict[str, Any]:
     """The agent's own environment is no part of it."""
     spec = config.spec
-    sandbox = os.path.realpath(config.sandbox)
-    env = {"PATH": PATH, "HOME": account.home, "MESOS_SANDBOX": sandbox, **info.env}
+    env = {"PATH": PATH, "HOME": account.home, "MESOS_SANDBOX": config.sandbox_path, **info.env}
+    sandbox = env["MESOS_SANDBOX"]  # where the container sees it
     env.update({name: value for name, value in spec.env.items() if isinstance(value, str)})
     steps = [dict(step) for step in info.steps]
     directory = os.path.join(sandbox, spec.working_dir) if spec.working_dir else sandbox

@@ -1,6 +1,6 @@
 """The launch pipeline of a native container, in Mesos's order (containerizer.cpp), undone when a step fails.
 
-    PROVISIONING  checkpoint, sandbox
+    PROVISIONING  checkpoint, root file system, account, sandbox
     PREPARING     cgroups ▸ each isolator's prepare, in order ▸ the launch plan ▸ fork, child blocked ▸ checkpoint
     ISOLATING     each isolator's isolate with the pid
     FETCHING      (what the spec wants in the sandbox)
@@ -15,12 +15,14 @@ import contextlib
 import errno
 import os
 import secrets
+from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from reconciler.errors import LaunchFailed, Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig, Termination
 from reconciler.runtime.isolators.isolator import LaunchInfo, merge
-from reconciler.runtime.kernel import proc
+from reconciler.runtime.kernel import proc, rootpaths
 from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
 from reconciler.runtime.launcher.connection import KeeperError
 from reconciler.runtime.launcher.launcher import Fork, closing_fds
@@ -29,6 +31,7 @@ from reconciler.runtime.mesos.checkpoint import EXIT, REAPED, Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.fit import shared_notice
 from reconciler.runtime.mesos.output import open_streams
+from reconciler.runtime.provisioner import rootfs
 from reconciler.states import ContainerState, Reason
 
 
@@ -76,7 +79,7 @@ class Launching:
             state=ContainerState.PROVISIONING,
             kill_signal="SIGTERM" if spec.holder else spec.kill_policy.signal,
             grace=spec.kill_policy.grace_period,
-            sandbox=os.path.realpath(config.sandbox),
+            sandbox=config.sandbox_path,
             logs=str(config.logs),
             log_size=spec.logging.max_size,
             log_files=spec.logging.max_files,
@@ -86,9 +89,10 @@ class Launching:
 
     async def _carry_out(self, container: Container, config: ContainerConfig, parent: Container | None) -> None:
         shop, privileged = self._shop, os.geteuid() == 0
-        account = launch_plan.Account(config.spec.user)
         container.checkpoint()
-        await shop.stage("making the sandbox", _make_sandbox, config, account if privileged else None)
+        config, account = await shop.stage("provisioning", _provision, config)
+        owner = account if privileged else None
+        await shop.stage("making the sandbox", _make_sandbox, config, owner, bool(shop.launcher.gives))
 
         container.enter(ContainerState.PREPARING)
         info = await self._prepare(container, config)
@@ -164,10 +168,25 @@ def _namespaces(pid: int | None) -> dict[str, int]:
     return found or proc.namespaces("self")
 
 
-def _make_sandbox(config: ContainerConfig, owner: launch_plan.Account | None) -> None:
+def _provision(config: ContainerConfig) -> tuple[ContainerConfig, launch_plan.Identity]:
+    """The root file system, and who the container is in it."""
+    if config.spec.rootfs is not None:
+        config = replace(config, rootfs=rootfs.locate(config.name, config.spec.rootfs))
+    return config, launch_plan.identity(config)
+
+
+def _make_sandbox(config: ContainerConfig, owner: launch_plan.Identity | None, private: bool) -> None:
+    """private: nobody else of this host may reach it, lest a set-user-id program made inside is of use outside."""
+    top, beneath = config.sandbox_place
     try:
-        config.sandbox.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except (NotADirectoryError, FileExistsError) as error:
+        Path(top).mkdir(mode=0o755, parents=True, exist_ok=True)
+        if private:
+            config.logs.parent.mkdir(exist_ok=True)
+            config.logs.parent.chmod(0o700)
+        with rootpaths.opened(top) as root, rootpaths.made(root, beneath or ".", links=False) as sandbox:
+            if owner is not None:
+                os.fchown(sandbox, owner.uid, owner.gid)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST):
+            raise
         raise Terminal(f"{config.name}: its sandbox cannot be made: {error}") from error
-    if owner is not None:
-        os.chown(config.sandbox, owner.uid, owner.gid, follow_symlinks=False)

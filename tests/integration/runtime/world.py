@@ -17,14 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reconciler.errors import Retryable
-from reconciler.runtime.build import RuntimeSettings, build, end
+from reconciler.runtime.build import RuntimeSettings, _launcher_and_isolators, build, end
 from reconciler.runtime.containerizer import ContainerConfig, Containerizer, ContainerStatus, Termination
-from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator
 from reconciler.runtime.isolators.isolator import Isolator
-from reconciler.runtime.isolators.namespaces import NamespacesIsolator
 from reconciler.runtime.kernel import cgroups, proc
-from reconciler.runtime.launcher.cgroup_tree import CgroupTree
-from reconciler.runtime.launcher.linux import LinuxLauncher
 from reconciler.runtime.mesos.checkpoint import RUN, Checkpoints, Run
 from reconciler.runtime.mesos.containerizer import MesosContainerizer
 from reconciler.spec.model import ContainerSpec
@@ -124,17 +120,14 @@ class World:
         return ContainerConfig(made, digest(made), self.sandbox(name), self.logs(name))
 
     def build(self, extra: Sequence[Isolator] = ()) -> Containerizer:
-        """`extra`: isolators of the test, after the real ones that a linux container needs."""
+        """`extra`: isolators of the test, after the real ones."""
         if not extra:
             return build(self.settings, self.notified.append)
-        host = cgroups.read_map()
         self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mounts = [hierarchy.mount for hierarchy in host.hierarchies]
+        launcher, isolators = _launcher_and_isolators(self.settings)
+        isolators += extra
         return MesosContainerizer(
-            runtime_dir=self.run,
-            launcher=LinuxLauncher(self.run, CgroupTree(host, self.CGROUPS, self.settings.owner)),
-            isolators=[NamespacesIsolator(), FilesystemLinuxIsolator(self.root, self.run, mounts), *extra],
-            notify=self.notified.append,
+            runtime_dir=self.run, launcher=launcher, isolators=isolators, notify=self.notified.append
         )
 
     @asynccontextmanager

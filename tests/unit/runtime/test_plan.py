@@ -14,13 +14,14 @@ from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator, merge
 from reconciler.runtime.isolators.namespaces import NamespacesIsolator
+from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.steps import OPERATIONS
 from reconciler.runtime.mesos import launch_plan
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 
 ROOT, RUNTIME = Path("/nowhere/root"), Path("/nowhere/run")
-MOUNTS = ["/sys/fs/cgroup"]
+HIERARCHIES = [Hierarchy("unified", 2, "/sys/fs/cgroup", frozenset({"memory"}))]
 
 
 def config(**spec: Any) -> ContainerConfig:
@@ -38,12 +39,12 @@ def plan(isolators: list[PassiveIsolator], *, privileged: bool = True, **spec: A
 
 
 def linux(**spec: Any) -> dict[str, Any]:
-    return plan([NamespacesIsolator(), FilesystemLinuxIsolator(ROOT, RUNTIME, MOUNTS)], **spec)
+    return plan([NamespacesIsolator(), FilesystemLinuxIsolator(ROOT, RUNTIME, HIERARCHIES)], **spec)
 
 
 def lines(found: dict[str, Any]) -> list[str]:
     """A step per line: the operation and what it is about. mqueue is left out: not every host has it mounted."""
-    subjects = ("type", "source", "what", "namespaces", "name", "of", "target", "data")
+    subjects = ("type", "source", "beneath", "what", "namespaces", "name", "of", "target", "data")
     said = [[step["op"], *(str(step[key]) for key in subjects if key in step)] for step in found["steps"]]
     return [" ".join(words) for words in said if "mqueue" not in words]
 
@@ -85,7 +86,7 @@ def test_the_plan_of_a_nested_container_that_shares_pid_and_ipc_with_its_parent(
         "detach /nowhere/run/pins",
         "take /dev/shm parent",
         "put shm /dev/shm",
-        f"take {nested}",
+        f"take {SANDBOX} containers/web",
         *HIDDEN,
         f"mkdir {nested}",
         f"put sandbox {nested}",
