@@ -148,7 +148,7 @@ class Passes:
                     log.error("%s: its record could not be written: %s", name, error)
 
     def _dispatch(self, plan: Plan, stale: Collection[str]) -> None:
-        planned = {action.name for action in plan.actions}
+        planned = {action.name: action.goal for action in plan.actions}
         for action in plan.actions:
             job = self.workers.busy.get(action.name)
             if job is not None:
@@ -158,7 +158,8 @@ class Passes:
             kin = list(self.workers.kin(action.name)) if self.workers.busy else []
             if action.op.starts or action.op.ends:
                 for other in kin:
-                    if other.action.name.startswith(action.name + "."):
+                    below = other.action.name
+                    if below.startswith(action.name + ".") and planned.get(below) != other.action.goal:
                         other.supersede()
             waits = any(name in planned for name in action.after)
             if not kin and not waits and not _touches(action.name, stale):
