@@ -21,13 +21,14 @@ STAGE_SECONDS = 30.0
 
 
 class Container:
-    """`lock` is held by whoever changes it (launch, destroy); `over` is set once the run has ended and was
-    cleaned up; `unwanted` tells a launch under way to give up at its next step."""
+    """`lock` is held by whoever changes it (launch, destroy); `settled` is set once its end was seen and a clean-up
+    tried, `over` once that has succeeded; `unwanted` tells a launch under way to give up at its next step."""
 
     def __init__(self, run: Run, checkpoints: Checkpoints) -> None:
         self.run = run
         self.pidfd = -1
         self.lock = asyncio.Lock()
+        self.settled = asyncio.Event()
         self.over = asyncio.Event()
         self.unwanted = False
         self.ending: asyncio.Task[None] | None = None
@@ -128,6 +129,7 @@ class Workshop:
         container.close()
         self.checkpoints.remove(container.name)
         self.all.pop(container.name, None)
+        container.over.set()  # nobody waits for what is forgotten
 
 
 async def within(event: asyncio.Event, seconds: float) -> bool:

@@ -70,6 +70,8 @@ class MesosContainerizer:
             return LaunchResult.NOT_SUPPORTED
         if config.name in self._shop.all:
             return LaunchResult.ALREADY_LAUNCHED
+        if config.name in self._shop.quarantined:
+            raise Retryable(self._shop.quarantined[config.name], Reason.RECORD_UNREADABLE)
         launcher = self._shop.launcher
         if refused := refusals(config.spec, launcher.name, launcher.gives, limits=launcher.limits):
             raise Unsupported("; ".join(refused))
@@ -82,7 +84,8 @@ class MesosContainerizer:
         if name is None:
             return None
         parent = self._shop.all.get(name)
-        if parent is None or parent.run.state is not ContainerState.RUNNING or not parent.alive:
+        running = parent is not None and parent.run.state is ContainerState.RUNNING and parent.alive
+        if parent is None or not running or parent.unwanted:
             raise Retryable(f"{config.name}: its parent {name} is not running", Reason.PARENT_NOT_RUNNING)
         return parent
 

@@ -15,7 +15,7 @@ import logging
 import signal
 import time
 
-from reconciler.errors import Retryable
+from reconciler.errors import ReconcilerError, Retryable
 from reconciler.runtime.containerizer import Termination
 from reconciler.runtime.kernel import proc, syscalls
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
@@ -57,6 +57,7 @@ class Endings:
                 container.checkpoint(termination=ended, state=ContainerState.DESTROYING)
                 self._shop.notify(container.name)
                 await self.clean_up(container)
+        container.settled.set()
         self._shop.notify(container.name)
 
     async def _final_status(self, container: Container) -> tuple[int | None, int | None]:
@@ -73,16 +74,20 @@ class Endings:
             await asyncio.sleep(_POLL)
 
     def _parent_is_gone(self, container: Container) -> bool:
-        name = container.name.rpartition(".")[0]
-        parent = self._shop.all.get(name)
-        if parent is None or parent.run.pid is None:
-            return bool(name)
-        stat = proc.read_stat(parent.run.pid)
-        return stat is None or stat.start != parent.run.start or stat.dead or stat.exiting
+        """Any ancestor counts: all below it are killed at once, and the nearest may be the last to die."""
+        name = container.name
+        while name := name.rpartition(".")[0]:
+            parent = self._shop.all.get(name)
+            if parent is None or parent.run.pid is None:
+                return True
+            stat = proc.read_stat(parent.run.pid)
+            if stat is None or stat.start != parent.run.start or stat.dead or stat.exiting:
+                return True
+        return False
 
     async def _out_of_memory(self, container: Container) -> str | None:
         context = self._shop.context(container)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ReconcilerError):
             found = await self._shop.each("limitation", lambda isolator: isolator.limitation(context))
             return next((limitation.message for limitation in found if limitation), None)
         return None
@@ -92,7 +97,7 @@ class Endings:
         try:
             await self._kill_all(container)
             await self._undo(container)
-        except OSError as error:
+        except (OSError, ReconcilerError) as error:
             log.warning("%s: clean-up is stuck: %s", container.name, error)
             container.note(message=f"clean-up is stuck: {error}")
             return
@@ -114,8 +119,8 @@ class Endings:
         """A launch ended before there was a run to speak of: nothing may be left of it. What is, `destroy` takes."""
         try:
             await self._kill_and_wait(container)
-            await self._undo(container)
-        except (OSError, Retryable) as error:
+            await self._finish(container)
+        except (OSError, ReconcilerError) as error:
             log.warning("%s: a failed launch could not be undone yet: %s", container.name, error)
             return
         self._shop.forget(container)
@@ -123,6 +128,8 @@ class Endings:
     # ---- destroyed
 
     async def destroy(self, name: str, grace: float | None) -> Termination | None:
+        if (wanted := self._shop.all.get(name)) is not None:
+            wanted.unwanted = True  # from here on nothing is nested in it
         children = [other for other in self._shop.all if other.rpartition(".")[0] == name]
         results = await asyncio.gather(*(self.destroy(child, grace) for child in children), return_exceptions=True)
         container = self._shop.all.get(name)
@@ -145,7 +152,7 @@ class Endings:
                 container.checkpoint(state=ContainerState.DESTROYING)
                 self._shop.notify(container.name)
                 container.signal(signal.Signals[container.run.kill_signal])
-                if not await within(container.over, container.run.grace if grace is None else grace):
+                if not await within(container.settled, container.run.grace if grace is None else grace):
                     await self._kill_and_wait(container)
             await self._finish(container)
             self._shop.forget(container)
@@ -153,7 +160,7 @@ class Endings:
 
     async def _kill_and_wait(self, container: Container) -> None:
         await self._kill_all(container)
-        if container.alive and not await within(container.over, KILL_SECONDS):
+        if container.alive and not await within(container.settled, KILL_SECONDS):
             if not container.alive:
                 return  # dead, and its clean-up is what takes time
             stat = proc.read_stat(container.run.pid or 0)
@@ -171,7 +178,7 @@ class Endings:
         try:
             await self._kill_all(container)
             await self._undo(container)
-        except OSError as error:
+        except (OSError, ReconcilerError) as error:
             message = f"{container.name}: {error}; it is tried again"
             container.note(message=message)
             raise Retryable(message, Reason.DESTROY_FAILED) from error
