@@ -101,7 +101,8 @@ _MEANING = {
 
 
 def _explained(error: OSError, path: str) -> OSError:
-    return OSError(error.errno, _MEANING.get(error.errno or 0, error.strerror), path)
+    number = error.errno or 0
+    return OSError(number, _MEANING.get(number) or os.strerror(number), path)
 
 
 def mount_point(root: int, path: str) -> int:
@@ -119,10 +120,9 @@ def enter(path: str) -> None:
     try:
         fd = _openat2(syscalls.AT_FDCWD, path, _DIRECTORY, _RESOLVE_NO_MAGICLINKS)
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            message = "must not lead through /proc's links to what a process holds, nor through a circle of links"
-            raise OSError(errno.ELOOP, message, path) from error
-        raise
+        circle = "must not lead through /proc's links to what a process holds, nor through a circle of links"
+        message = circle if error.errno == errno.ELOOP else os.strerror(error.errno or 0)
+        raise OSError(error.errno, message, path) from error
     try:
         os.fchdir(fd)
     finally:

@@ -19,7 +19,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from reconciler.runtime.kernel import proc, syscalls
+from reconciler.runtime.kernel import proc, syscalls, terminals
 from reconciler.runtime.launcher.steps import Descriptors, perform
 
 NOT_FOUND = 127
@@ -91,6 +91,8 @@ def _report(fd: int, stage: str, error: OSError, path: str | None) -> None:
 
 def _exec(plan: Mapping[str, Any]) -> NoReturn:
     """Default dispositions, empty mask, descriptors 0 to 2 only, then the payload."""
+    if plan.get("tty"):
+        terminals.take_control(0)
     for number in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
         # SIGPIPE and SIGXFSZ are ignored by Python, and ignoring survives an exec (signal(7))
         with contextlib.suppress(OSError):
@@ -125,6 +127,7 @@ def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     payload, init = 0, os.getpid()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # while it is still certain to be there, and what it seems
     if plan["argv"]:
         payload, pidfd = syscalls.clone3(0, exit_signal=signal.SIGCHLD)
         if payload == 0:
@@ -132,7 +135,6 @@ def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
         os.close(pidfd)
     for name in ("error", *(name for name in fds if name not in ("error", "exit"))):
         os.close(fds[name])
-    null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):  # a reader of the container's output sees its end when the payload closes it
         os.dup2(null, number)
     os.close(null)

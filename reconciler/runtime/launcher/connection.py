@@ -15,10 +15,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reconciler.runtime.kernel import mounts
 from reconciler.runtime.launcher import channel
 from reconciler.runtime.launcher.keeper import ALREADY_KEPT, SOCKET, VERSION
 
@@ -50,18 +51,44 @@ def start(runtime_dir: Path) -> None:
     """Start a keeper unless there is one. Returns once it listens. Raises OSError with what it said."""
     package_parent = str(Path(__file__).resolve().parents[3])
     command = [sys.executable, "-I", "-S", "-E", "-c", _START + "sys.exit(main(sys.argv[3]))"]
-    result = subprocess.run(
-        [*command, package_parent, "keeper", str(runtime_dir)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-        timeout=_START_SECONDS,
-        check=False,
-    )
+    with _interpreter() as (executable, fds):
+        result = subprocess.run(
+            [*command, package_parent, "keeper", str(runtime_dir)],
+            executable=executable,
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+            timeout=_START_SECONDS,
+            check=False,
+        )
     if result.returncode not in (0, ALREADY_KEPT):
         said = result.stderr.decode(errors="replace").strip().splitlines()
         raise OSError(f"the keeper of {runtime_dir} did not start: {said[-1] if said else result.returncode}")
+
+
+@contextlib.contextmanager
+def _interpreter() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """What to run, and the descriptors it needs: our interpreter as a read-only mount shows it, attached nowhere.
+
+    Keeper, inits and whatever a container has them run as `#!/proc/self/exe` have it as /proc/PID/exe, which can be
+    opened for writing from inside unless its mount says no (CVE-2019-5736). An ordinary user cannot make such a mount,
+    and needs none: no container of theirs is more than themselves."""
+    try:
+        found = os.open(os.path.realpath(sys.executable), os.O_PATH | os.O_CLOEXEC)
+        try:
+            tree = mounts.copy(found)
+        finally:
+            os.close(found)
+    except PermissionError:
+        yield sys.executable, ()
+        return
+    try:
+        mounts.change(tree, give=mounts.MOUNT_ATTR_RDONLY)
+        yield f"/proc/self/fd/{tree}", (tree,)
+    finally:
+        os.close(tree)
 
 
 def connect(runtime_dir: Path, *, launch: bool = True) -> socket.socket:

@@ -168,6 +168,7 @@ class Keeper:
                 ward = cloning.clone(message, fds, self.title)
                 ward.client = client
                 self.wards.add(ward)
+                self._begin_pump(ward)
                 answer.update(ok=True, pid=ward.pid, start=ward.start)
                 return [ward.pidfd]
             case "release":
@@ -178,6 +179,7 @@ class Keeper:
                 ward = Ward.adopted(message, fds)
                 self.wards.add(ward)
                 self.epoll.register(ward.pidfd, select.EPOLLIN)
+                self._begin_pump(ward)
                 answer["ok"] = True
             case "end":
                 self.idle_until = time.monotonic()
@@ -202,6 +204,19 @@ class Keeper:
         elif ward := self.wards.by_pidfd(fd):
             self.epoll.unregister(fd)
             self._ended(ward, syscalls.exit_status_of(ward.pidfd))
+        elif (ward := self.wards.by_pump_fd(fd)) and ward.pump is not None:
+            ward.pump.hear(fd)
+
+    def _begin_pump(self, ward: Ward) -> None:
+        if ward.pump is not None:
+            directory = os.path.join(self.runtime_dir, "containers", ward.name)
+            ward.pump.begin(ward.name, directory, ward.pidfd, self.title, self._watch)
+
+    def _watch(self, fd: int, on: bool) -> None:
+        if on:
+            self.epoll.register(fd, select.EPOLLIN)
+        else:
+            self.epoll.unregister(fd)
 
     def _reap(self) -> None:
         while True:
@@ -272,6 +287,9 @@ def main(runtime_dir: str) -> int:
         os.dup2(fd, number)
     syscalls.close_all_but({0, 1, 2, lock, ready_write})
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    if os.geteuid() == 0:
+        # a clone is seen in its container before it runs a line of its own, and must not be readable then
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     keeper = Keeper(runtime_dir)
     os.write(ready_write, b"1")
     os.close(ready_write)
