@@ -57,6 +57,9 @@ def _root(spec: ContainerSpec) -> Iterator[Violation]:
 def _what_to_run(spec: ContainerSpec) -> Iterator[Violation]:
     if spec.args and spec.holder:
         yield "args", "there is no command they belong to", ""
+    for field in ("tty", "stdin"):
+        if spec.holder and getattr(spec, field):
+            yield field, "there is no command that could use it", ""
     if spec.init_container and spec.holder:
         yield "command", "an init container needs something to run", ""
     if spec.class_ == "debug" and spec.debug_parent is None:

@@ -12,8 +12,6 @@ _NOT_YET = "not supported yet"
 
 _WHOLE_FIELDS = {
     "image": "image",
-    "tty": "tty",
-    "stdin": "stdin",
     "executor": "executor",
     "uris": "uris",
     "networks": "networks",

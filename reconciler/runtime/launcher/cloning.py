@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from reconciler.runtime.kernel import proc, syscalls
-from reconciler.runtime.launcher import child
+from reconciler.runtime.launcher import child, pump_holding
 from reconciler.runtime.launcher.steps import clone_flags
 from reconciler.runtime.launcher.wards import Ward
 
@@ -43,7 +43,8 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(error_read, False)
-    mine = {name: fd for name, fd in roles.items() if name not in _KEEPERS and not name.startswith(_PLACE)}
+    pump, lent = pump_holding.prepare(message["plan"].get("pump"), roles)
+    mine = {name: fd for name, fd in roles.items() if name not in _KEEPERS and not name.startswith(_PLACE)} | lent
 
     def body() -> NoReturn:
         child.run(message["plan"], {**mine, "go": go_read, "error": error_write}, title)
@@ -63,12 +64,15 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
             os.close(pidfd)
         os.close(go_write)
         os.close(error_read)
+        if pump is not None:
+            pump.close()
         raise
     finally:
-        os.close(go_read)
-        os.close(error_write)
+        for fd in (go_read, error_write, *lent.values()):
+            os.close(fd)
     ward = Ward(message["name"], message["run"], pid, stat.start, pidfd)
     ward.go_fd, ward.error_fd = go_write, error_read
+    ward.pump = pump
     ward.transient = bool(message.get("transient"))
     ward.keep = {name: roles[name] for name in ("reaped", "kill", "procs") if name in roles}
     for fd in ward.keep.values():

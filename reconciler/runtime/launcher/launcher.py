@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from reconciler.runtime.launcher import channel, connection
+from reconciler.runtime.launcher import attaching, channel, connection
 from reconciler.runtime.launcher.connection import Connection
 
 _ATTEMPTS = 3
@@ -145,7 +145,9 @@ class KeeperLink:
     async def adopt(self, known: Known, fds: Mapping[str, int]) -> None:
         """Raises KeeperError (ESRCH) when it has ended meanwhile."""
         link = await self.get()
-        await link.call("adopt", fds, name=known.name, run=known.run, pid=known.pid, start=known.start)
+        pump = await asyncio.to_thread(attaching.borrow, self.runtime_dir / "containers" / known.name)
+        with closing_fds(pump):
+            await link.call("adopt", {**fds, **pump}, name=known.name, run=known.run, pid=known.pid, start=known.start)
 
     def close(self) -> None:
         if self._connection is not None:

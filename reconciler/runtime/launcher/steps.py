@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.runtime.kernel import mounts, rootpaths, syscalls
-from reconciler.runtime.launcher import root_steps
+from reconciler.runtime.launcher import root_steps, terminal
 
 Step = Mapping[str, Any]
 Descriptors = dict[str, int]
@@ -167,6 +167,7 @@ OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "mkdir": _mkdir,
     "loopback": _loopback,
     "hostname": _hostname,
+    "terminal": terminal.perform,
     "workdir": _workdir,
     "user": _user,
     **root_steps.OPERATIONS,

@@ -14,6 +14,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from reconciler.runtime.kernel import proc
+from reconciler.runtime.launcher import pump_holding
 
 if TYPE_CHECKING:
     from reconciler.runtime.launcher.keeper import Client
@@ -33,6 +34,7 @@ class Ward:
         self.go_fd = -1
         self.error_fd = -1
         self.keep: dict[str, int] = {}
+        self.pump: pump_holding.Held | None = None
         self.client: Client | None = None
         self.transient = False
         self.released = False
@@ -48,7 +50,9 @@ class Ward:
             os.close(pidfd)
             raise ProcessLookupError(3, "the process ended before it could be adopted", f"/proc/{pid}")
         ward = cls(message["name"], message["run"], pid, start, pidfd)
-        ward.keep = dict(zip(message["roles"], fds, strict=True))
+        roles: dict[str, int] = dict(zip(message["roles"], fds, strict=True))
+        ward.pump = pump_holding.adopt(roles)
+        ward.keep = {name: fd for name, fd in roles.items() if not name.startswith(pump_holding.PREFIX)}
         fds.clear()
         ward.released = ward.is_adopted = True
         return ward
@@ -101,6 +105,8 @@ class Ward:
         for fd in (self.pidfd, self.go_fd, self.error_fd, *self.keep.values()):
             if fd >= 0:
                 os.close(fd)
+        if self.pump is not None:
+            self.pump.close()
         self.keep.clear()
         self.pidfd = self.go_fd = self.error_fd = -1
 
@@ -129,6 +135,9 @@ class Wards:
 
     def by_pidfd(self, fd: int) -> Ward | None:
         return next((ward for ward in self._by_pid.values() if ward.pidfd == fd), None)
+
+    def by_pump_fd(self, fd: int) -> Ward | None:
+        return next((ward for ward in self._by_pid.values() if ward.pump is not None and fd in ward.pump.fds()), None)
 
     def of_run(self, name: str, run: str) -> Ward:
         for ward in self._by_pid.values():

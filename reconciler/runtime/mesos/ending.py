@@ -18,6 +18,7 @@ import time
 from reconciler.errors import ReconcilerError, Retryable
 from reconciler.runtime.containerizer import Termination
 from reconciler.runtime.kernel import proc, syscalls
+from reconciler.runtime.launcher import attaching
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
 from reconciler.runtime.mesos.container import Container, Workshop, within
 from reconciler.runtime.mesos.termination import terminate
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 REMOVE_SECONDS = 10.0
 KILL_SECONDS = 10.0
 STATUS_SECONDS = 2.0
+PUMP_SECONDS = 1.0
 _POLL = 0.005
 
 
@@ -109,6 +111,8 @@ class Endings:
         await self._shop.launcher.kill(container.name, container.run.pid or 0, container.run.start or 0)
 
     async def _undo(self, container: Container) -> None:
+        if container.run.plan.get("pump"):  # what it still has of the output belongs in the log of a run that is over
+            await asyncio.to_thread(attaching.settled, self._shop.checkpoints.directory(container.name), PUMP_SECONDS)
         await self._shop.launcher.destroy(container.name, REMOVE_SECONDS)
         if not container.run.plan.get("init", True):
             await asyncio.to_thread(self._shop.pins.unpin, container.name)

@@ -1,9 +1,10 @@
 """The launch plan of a container: pure data for the child, built from the spec and the isolators' contributions.
 
-    {name, init, undumpable, argv, env, steps}
+    {name, init, undumpable, argv, env, steps, pump?, tty?}
 
-Steps come in the isolators' order; the working directory and the user are last, in this order: the sandbox may
-be readable by root alone, and nothing after the change of user has privileges.
+Steps come in the isolators' order, then the terminal, made inside and given to the user; the working directory and
+the user are last, in this order: the sandbox may be readable by root alone, and nothing after the change of user
+has privileges.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import LaunchInfo
+from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
+from reconciler.runtime.launcher import terminal
 from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 
@@ -103,6 +106,9 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
     sandbox = env["MESOS_SANDBOX"]  # where the container sees it
     env.update({name: value for name, value in spec.env.items() if isinstance(value, str)})
     steps = [dict(step) for step in info.steps]
+    if spec.tty:
+        env.setdefault("TERM", terminal.TERM)
+        steps.append(terminal.step(DEFAULT_SIZE, account.uid if privileged else None))
     directory = os.path.join(sandbox, spec.working_dir) if spec.working_dir else sandbox
     steps.append({"op": "workdir", "target": directory})
     if privileged:
@@ -115,4 +121,12 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
         "argv": argv,
         "env": env,
         "steps": steps,
+        **streams(config),
     }
+
+
+def streams(config: ContainerConfig) -> dict[str, Any]:
+    """What the plan says of a container whose streams go through a pump."""
+    if config.spec.tty:
+        return {"pump": terminal.TTY, "tty": True}
+    return {"pump": terminal.PIPES} if config.spec.stdin else {}
