@@ -52,8 +52,14 @@ class Context:
             *self.recorded.unreadable,
             *self.observed.containers,
             *self.observed.unknown,
-            *self.doomed,
         }
+
+    def is_there(self, name: str) -> bool:
+        """Not certainly gone."""
+        recorded, observed = self.recorded, self.observed
+        return any(
+            name in known for known in (recorded.records, recorded.unreadable, observed.containers, observed.unknown)
+        )
 
     def is_doomed(self, name: str) -> bool:
         """Its destruction was asked for, or that of something it is nested in."""
@@ -87,7 +93,8 @@ class Decider:
         record, want = context.recorded.records.get(name), context.desired.containers.get(name)
         seen = context.observed.containers.get(name)
         if context.is_doomed(name):
-            self._destroy(name, "its destruction was asked for")
+            if context.is_there(name):
+                self._destroy(name, "its destruction was asked for")
         elif name in context.recorded.unreadable:
             self._hold(name, Reason.RECORD_UNREADABLE, context.recorded.unreadable[name])
         elif name in context.observed.unknown:
@@ -148,7 +155,7 @@ class Decider:
             self._start(Op.RESTART, want, _joined(replaced), renew=True)
         elif record.digest != want.digest:
             self._live(want, changes, alive)
-        elif alive and seen is not None:
+        elif alive and seen is not None and not self._left_by_a_failed_launch(record, seen):
             self._as_recorded_alive(want, record, seen)
         else:
             self._as_recorded_down(want, record)
@@ -180,6 +187,12 @@ class Decider:
             self._start(Op.RESTART, want, "it runs an older version")
         else:
             self._moved(want, record)
+
+    def _left_by_a_failed_launch(self, record: Record, seen: ContainerStatus) -> bool:
+        """What is there is no run, and its next one has to wait."""
+        life = record.life
+        waits = life.finished or (life.next_try is not None and life.next_try > self._context.now)
+        return waits and life.started_at is None and not seen.running
 
     def _as_recorded_down(self, want: DesiredContainer, record: Record) -> None:
         life = record.life

@@ -250,3 +250,9 @@ def test_the_json_of_a_plan_is_versioned() -> None:
         {"op": "create", "name": "web", "class": "create", "cause": "new in web.yaml:1", "after": []}
     ]
     assert (found["version"], found["holds"], found["wakeAt"]) == (1, [], None)
+
+
+def test_the_remains_of_a_failed_launch_wait_like_any_failure() -> None:
+    waiting = Life(starts=1, failures=1, exit=exit_of(127), next_try=NOW + 1)
+    seen = observed(status(WEB, ContainerState.PREPARING))
+    assert text(desired(WEB), recorded(record(WEB, waiting)), seen) == ""

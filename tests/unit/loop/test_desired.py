@@ -1,0 +1,115 @@
+"""From files to what is desired: a bad file never stops what runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.spec.sources.listing import ListingState
+from reconciler.states import Reason, Status
+from tests.unit.loop.values import desire_files, document, record, spec
+
+WEB = spec("web", "sleep", "infinity")
+BROKEN = document("web", "comand: [x]")
+
+
+def test_a_valid_file_asks_for_its_containers() -> None:
+    pod = "containers:\n  - name: web\n    command: [httpd]"
+    found = desire_files({"pod.yaml": document("shop", pod)})
+    assert sorted(found.containers) == ["shop", "shop.web"]
+    assert found.containers["shop.web"].origin.line == 6
+
+
+def test_an_invalid_file_keeps_the_last_good_version_and_says_where() -> None:
+    found = desire_files({"web.yaml": BROKEN}, record(WEB))
+    assert found.containers["web"].spec == WEB
+    refusal = found.refusals["web"]
+    assert (refusal.status, refusal.reason) == (Status.INVALID, Reason.INVALID_SPEC)
+    assert refusal.message.startswith("web.yaml:5:3: spec.comand: ")
+
+
+def test_an_invalid_file_that_never_ran_is_refused_only() -> None:
+    found = desire_files({"web.yaml": BROKEN})
+    assert (list(found.containers), list(found.refusals)) == ([], ["web"])
+
+
+def test_a_file_without_a_readable_name_keeps_what_came_from_it() -> None:
+    found = desire_files({"web.yaml": "a: [unclosed"}, record(WEB), record(spec("db", "x"), file="db.yaml"))
+    assert list(found.containers) == ["web"]
+    assert list(found.errors) == ["web.yaml"]
+
+
+def test_a_name_that_is_no_name_makes_no_row() -> None:
+    found = desire_files({"web.yaml": document("../../etc")})
+    assert (found.containers, found.refusals) == ({}, {})
+    assert "web.yaml" in found.errors
+
+
+def test_a_file_being_written_keeps_what_came_from_it() -> None:
+    found = desire_files({}, record(WEB), busy=("web.yaml",))
+    assert list(found.containers) == ["web"]
+
+
+def test_an_unknown_listing_keeps_everything_and_may_add() -> None:
+    files = {"new.yaml": document("new")}
+    found = desire_files(files, record(WEB), state=ListingState.UNKNOWN, reason="sub/: permission denied")
+    assert sorted(found.containers) == ["new", "web"]
+    assert (found.complete, found.unknown_reason) == (False, "sub/: permission denied")
+
+
+def test_an_unsettled_listing_keeps_what_is_missing() -> None:
+    found = desire_files({}, record(WEB), settled=False)
+    assert (list(found.containers), found.complete) == (["web"], False)
+
+
+def test_a_vanished_file_of_a_settled_listing_is_not_asked_for() -> None:
+    found = desire_files({}, record(WEB))
+    assert (found.containers, found.complete) == ({}, True)
+
+
+def test_an_unsupported_field_is_named_with_its_place() -> None:
+    found = desire_files({"web.yaml": document("web", "command: [x]\ntty: true")})
+    refusal = found.refusals["web"]
+    assert (refusal.status, refusal.reason) == (Status.BLOCKED, Reason.NOT_SUPPORTED_YET)
+    assert refusal.message == "web.yaml:6:3: tty is not supported yet"
+
+
+def test_an_unsupported_nested_container_blocks_itself_and_what_is_below_it() -> None:
+    body = "containers:\n  - name: web\n    tty: true\n    containers:\n      - {name: log, command: [tail]}"
+    found = desire_files({"pod.yaml": document("shop", body)})
+    assert list(found.containers) == ["shop"]
+    assert {name: refusal.reason for name, refusal in found.refusals.items()} == {
+        "shop.web": Reason.NOT_SUPPORTED_YET,
+        "shop.web.log": Reason.PARENT_NOT_RUNNING,
+    }
+
+
+def test_of_two_files_with_one_name_the_running_one_wins_and_both_are_named() -> None:
+    files = {"a.yaml": document("web", "command: [a]"), "web.yaml": document("web")}
+    found = desire_files(files, record(WEB))
+    assert found.containers["web"].spec == WEB
+    assert found.refusals["web"].reason is Reason.DUPLICATE_NAME
+    assert "a.yaml:1 and web.yaml:1" in found.refusals["web"].message
+
+
+def test_of_two_new_files_with_one_name_the_first_wins() -> None:
+    found = desire_files({"b.yaml": document("web", "command: [b]"), "a.yaml": document("web", "command: [a]")})
+    assert found.containers["web"].origin.file == "a.yaml"
+
+
+def test_a_name_of_another_source_is_in_conflict() -> None:
+    found = desire_files({"web.yaml": document("web")}, record(WEB, source="/elsewhere"))
+    assert found.containers == {}
+    assert found.refusals["web"].reason is Reason.OTHER_SOURCE
+    assert "/elsewhere" in found.refusals["web"].message
+
+
+def test_a_name_on_its_way_out_may_be_asked_for_again() -> None:
+    leaving = replace(record(WEB, source="/elsewhere"), deleting=True)
+    assert list(desire_files({"web.yaml": document("web")}, leaving).containers) == ["web"]
+
+
+def test_comments_and_key_order_change_no_digest() -> None:
+    body = "command: [x]\nhostname: h"
+    plain = desire_files({"web.yaml": document("web", body)})
+    other = desire_files({"web.yaml": "# hello\n" + document("web", "hostname: h\ncommand: [x]")})
+    assert plain.containers["web"].digest == other.containers["web"].digest
