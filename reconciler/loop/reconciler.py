@@ -109,10 +109,10 @@ class Reconciler:
         """Take them away with what is nested in them, whatever is desired; None: everything there is.
         Beside `run`, what a file still asks for comes back: callers refuse that first (see `wanted`)."""
         passes = self._passes
-        passes.doomed |= set(names or ())
+        passes.doomed |= set(names) if names is not None else passes.there()
         found = await self._drive(lambda: None if self._left(names) else Outcome(0), seconds, passive=True)
         left = self._left(names)
-        passes.doomed.clear()
+        passes.doomed -= set(names) if names is not None else passes.doomed
         return found or not_gone(self.rows(), left, seconds)
 
     def wanted(self, names: Collection[str]) -> tuple[str, ...]:
@@ -201,6 +201,8 @@ class Reconciler:
         """What is still there of what is to go; everything that is there is doomed when so asked."""
         there = self._passes.there()
         if names is None:
-            self._passes.doomed |= there
+            if there - self._passes.doomed:
+                self._passes.doomed |= there
+                self.wake()
             return there
         return frozenset(name for name in there if any(is_within(name, one) for one in names))
