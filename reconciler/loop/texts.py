@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydan
     from reconciler.loop.values import Origin
 
 
+_SAID_IN_FULL = frozenset({Reason.EXITED, Reason.SIGNALED, Reason.PARENT_ENDED})
+
+
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC with milliseconds."""
     moment = datetime.fromtimestamp(seconds, tz=UTC)
@@ -43,8 +46,8 @@ def signal_name(number: int) -> str:
 
 def ending(termination: Termination) -> str:
     """How a run ended, as the rest of a sentence that begins with the container's name."""
-    text = _ending(termination)
-    return f"{text}: {termination.message}" if termination.message else text
+    text, says_more = _ending(termination), termination.reason not in _SAID_IN_FULL
+    return f"{text}: {termination.message}" if termination.message and says_more else text
 
 
 def _ending(termination: Termination) -> str:
