@@ -1,8 +1,13 @@
-"""`exec NAME -- COMMAND`: in all of the container's namespaces and in its cgroup; the command's code is passed on."""
+"""`exec [-it] NAME -- COMMAND`: in all of the container's namespaces and in its cgroup; its exit code is passed on.
+
+-i passes standard input on, without it the command has none; -t gives it a terminal of its own inside the container.
+Its streams are never a terminal of ours.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from reconciler.agent import report
@@ -14,7 +19,9 @@ from reconciler.runtime.mesos.checkpoint import Checkpoints, Unreadable
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "reconciler exec NAME [--env NAME=VALUE] [--cwd DIR] -- COMMAND [ARG ...]"
+    parser.usage = "reconciler exec [-i] [-t] NAME [--env NAME=VALUE] [--cwd DIR] -- COMMAND [ARG ...]"
+    parser.add_argument("-i", "--stdin", action="store_true", help="pass standard input on")
+    parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal of its own")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="added to the container's own")
     parser.add_argument("--cwd", metavar="DIR", help="default: the container's working directory")
@@ -34,8 +41,10 @@ def run(args: argparse.Namespace, places: Places) -> int:
             return NOT_FOUND
         raise ReconcilerError(f"{args.name} is not running")
     env = dict(_assignment(text) for text in args.env)
+    if args.tty and (kind := os.environ.get("TERM")):
+        env.setdefault("TERM", kind)
     try:
-        return exec_in(run_, places.runtime_dir, args.command, env=env, cwd=args.cwd)
+        return exec_in(run_, places.runtime_dir, args.command, env=env, cwd=args.cwd, stdin=args.stdin, tty=args.tty)
     except LaunchFailed as error:
         print(clean(f"reconciler: {error.message}"), file=sys.stderr)
         return error.code

@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("inspect", "everything known about one container, as JSON"),
     "logs": ("logs", "print a container's output"),
     "exec": ("exec", "run a command inside a container"),
+    "attach": ("attach", "see a container's output and type into it"),
     "wait": ("wait", "wait until containers are running, ready, completed or gone"),
     "destroy": ("destroy", "end containers and leave nothing of them"),
     "approve": ("approve", "let a held mass deletion go on"),

@@ -1,7 +1,7 @@
 """`exec`: a further process in a running container, in all of its namespaces and in its cgroups.
 
 Works without an agent: the checkpoint says who the container's first process is, the keeper forks. The new
-process gets the caller's standard streams and ends with the caller. Standard library only.
+process gets the caller's standard streams, or a terminal of its own, and ends with the caller. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import LaunchFailed, Retryable
 from reconciler.runtime.kernel import proc
-from reconciler.runtime.launcher import connection
+from reconciler.runtime.launcher import connection, inside
 from reconciler.runtime.launcher.cgroup_tree import LEAF
 from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
+from reconciler.runtime.launcher.exec_streams import Streams
 from reconciler.runtime.launcher.launcher import closing_fds
 from reconciler.states import ContainerState, Reason
 
@@ -25,8 +26,18 @@ if TYPE_CHECKING:
     from reconciler.runtime.mesos.checkpoint import Run
 
 
-def exec_in(run: Run, runtime_dir: Path, argv: list[str], *, env: Mapping[str, str], cwd: str | None) -> int:
-    """Run `argv` in the container of `run`, wait, and return its exit code (128+n for a death by signal n).
+def exec_in(
+    run: Run,
+    runtime_dir: Path,
+    argv: list[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str | None,
+    stdin: bool = True,
+    tty: bool = False,
+) -> int:
+    """Run `argv` in the container of `run`, wait, and return its exit code (128+n for a death by signal n). stdin: it
+    gets our standard input, else none; tty: it gets a terminal of its own, relayed to ours.
     Raises Retryable when the container does not run, LaunchFailed when the command cannot be started."""
     if run.pid is None or run.start is None or run.state is not ContainerState.RUNNING:
         raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN)
@@ -34,54 +45,49 @@ def exec_in(run: Run, runtime_dir: Path, argv: list[str], *, env: Mapping[str, s
         pidfd = os.pidfd_open(run.pid)
     except ProcessLookupError:
         raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN) from None
-    fds = {"stdin": os.dup(0), "stdout": os.dup(1), "stderr": os.dup(2), "parent": pidfd, **_places(run.cgroups)}
-    with closing_fds(fds), connection.connect(runtime_dir) as sock:
+    fds = {inside.PARENT: pidfd, **_places(run.cgroups)}
+    with closing_fds(fds), Streams(stdin=stdin, tty=tty) as streams, connection.connect(runtime_dir) as sock:
         if not proc.is_running(run.pid, run.start):
             raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN)
         sock.settimeout(None)
         caller = connection.Caller(sock)
         caller.hello("exec")
-        return _run(caller, run, fds, argv, env, cwd)
+        differ = _other_namespaces(run.pid)
+        plan = inside.plan(run.plan, differ, argv, env=env, cwd=cwd, tty=streams.tty)
+        return _run(caller, run.name, plan, fds, streams, enter_pid="pid" in differ)
 
 
 def _run(
     caller: connection.Caller,
-    run: Run,
+    name: str,
+    plan: Mapping[str, Any],
     fds: Mapping[str, int],
-    argv: list[str],
-    env: Mapping[str, str],
-    cwd: str | None,
+    streams: Streams,
+    *,
+    enter_pid: bool,
 ) -> int:
-    differ = _other_namespaces(run.pid or 0)
-    names: dict[str, Any] = {"name": run.name, "run": secrets.token_hex(8)}
-    fork: dict[str, Any] = {"clone": [], "transient": True, "plan": _plan(run, differ, argv, env, cwd)}
-    if "pid" in differ:
-        fork["enter_pid"] = "parent"
+    names: dict[str, Any] = {"name": name, "run": secrets.token_hex(8)}
+    fork: dict[str, Any] = {"clone": [], "transient": True, "plan": plan}
+    if enter_pid:
+        fork["enter_pid"] = inside.PARENT
     try:
-        _, given = caller.call("fork", fds, **names, **fork)
+        _, given = caller.call("fork", {**streams.lent, **fds}, **names, **fork)
         for fd in given:
             os.close(fd)
+        streams.given()
         caller.call("release", **names)
     except connection.KeeperError as error:
         code = NOT_FOUND if error.stage == "exec" and error.errno == errno.ENOENT else NOT_EXECUTABLE
-        raise LaunchFailed(f"{run.name}: {error.sentence()}", code) from error
-    while True:
+        raise LaunchFailed(f"{name}: {error.sentence()}", code) from error
+
+    def over() -> int | None:
         message, _ = caller.receive()
-        if message.get("event") == "exit" and message["run"] == names["run"]:
-            code = os.waitstatus_to_exitcode(message["status"])
-            return code if code >= 0 else 128 - code
+        if message.get("event") != "exit" or message["run"] != names["run"]:
+            return None
+        code = os.waitstatus_to_exitcode(message["status"])
+        return code if code >= 0 else 128 - code
 
-
-def _plan(run: Run, differ: set[str], argv: list[str], env: Mapping[str, str], cwd: str | None) -> dict[str, Any]:
-    """As the container's own, but for what made its namespaces."""
-    steps: list[dict[str, Any]] = []
-    if inside := sorted(differ - {"pid"}):
-        steps.append({"op": "enter", "of": "parent", "namespaces": inside})
-    own = {step["op"]: dict(step) for step in run.plan["steps"] if step["op"] in ("workdir", "user")}
-    if cwd is not None:
-        own["workdir"] = {"op": "workdir", "target": cwd}
-    steps += [own[op] for op in ("workdir", "user") if op in own]
-    return {**run.plan, "init": False, "argv": argv, "env": {**run.plan["env"], **env}, "steps": steps}
+    return streams.relay(caller.sock, over)
 
 
 def _other_namespaces(pid: int) -> set[str]:

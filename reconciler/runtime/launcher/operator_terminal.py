@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import termios
+import threading
 import tty
 from types import FrameType, TracebackType
 from typing import Any
@@ -55,8 +56,9 @@ class Operator:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Operator:
-        self._handlers = {number: signal.signal(number, _leave) for number in _ENDING}
-        self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._note)
+        if threading.current_thread() is threading.main_thread():  # nobody else may have handlers
+            self._handlers = {number: signal.signal(number, _leave) for number in _ENDING}
+            self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._note)
         if self.raw:
             self._before = termios.tcgetattr(0)
             tty.setraw(0, termios.TCSANOW)  # not TCSAFLUSH: what was typed ahead is for the container
