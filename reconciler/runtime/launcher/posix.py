@@ -46,6 +46,8 @@ class PosixLauncher:
         await self.link.release(name, run)
 
     async def kill(self, name: str, pid: int, start: int) -> None:
+        if not pid and name in self.link.known:  # without a record of ours the keeper still knows who it is
+            pid, start = self.link.known[name]["pid"], self.link.known[name]["start"]
         await asyncio.to_thread(_end_tree, pid, start)
 
     async def destroy(self, name: str, seconds: float) -> None:
@@ -63,7 +65,7 @@ def _end_tree(pid: int, start: int) -> None:
     if not proc.is_running(pid, start):
         return
     below = proc.descendants(pid)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
         pidfd = os.pidfd_open(pid)
         try:
             is_init = _command(pid).startswith(b"init ")

@@ -80,6 +80,9 @@ class Ward:
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        if self.transient:  # no init and, on the posix launcher, no cgroup ends what it started
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def kill_the_rest(self) -> None:
         """The first process is dead: end what its container still runs (its own cgroup and those below it)."""

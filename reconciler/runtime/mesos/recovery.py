@@ -16,12 +16,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import time
 
-from reconciler.errors import Retryable
+from reconciler.errors import ReconcilerError, Retryable
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Known
-from reconciler.runtime.mesos.checkpoint import REAPED, Run, Unreadable
+from reconciler.runtime.mesos.checkpoint import EXIT, REAPED, Run, Unreadable
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
 from reconciler.states import ContainerState
@@ -49,8 +50,15 @@ class Recovery:
             log.warning("%s: an orphan without a record: destroyed", name)
             with contextlib.suppress(Retryable):
                 await self._endings.destroy(name, grace=0)
-        for run in runs:  # parents before their nested: names are sorted
-            await self._take_up(run, running=run.name in alive)
+        containers = [Container(run, self._shop.checkpoints) for run in runs]
+        self._shop.all.update({container.name: container for container in containers})
+        taking = (self._take_up(container, running=container.name in alive) for container in containers)
+        results = await asyncio.gather(*taking, return_exceptions=True)
+        for container, result in zip(containers, results, strict=True):
+            if isinstance(result, (OSError, ReconcilerError)):
+                self._set_aside(container, str(result))
+            elif isinstance(result, BaseException):
+                raise result
 
     async def close(self) -> None:
         self._shop.launcher.watch_keeper(lambda: None)
@@ -71,31 +79,45 @@ class Recovery:
                 continue
             if run is not None:
                 runs.append(run)
+            else:  # its agent died before there was a process, which comes after the record
+                self._shop.checkpoints.remove(name)
         return runs
+
+    def _set_aside(self, container: Container, why: str) -> None:
+        """One that cannot be taken up does not keep the others from being."""
+        container.close()
+        self._shop.all.pop(container.name, None)
+        self._shop.quarantined[container.name] = f"it could not be taken up again, so it is left alone: {why}"
+        log.error("%s: %s", container.name, self._shop.quarantined[container.name])
 
     def _is_alive(self, run: Run) -> bool:
         if run.boot != self._boot or run.termination is not None or run.pid is None or run.start is None:
             return False
         return proc.is_running(run.pid, run.start)
 
-    async def _take_up(self, run: Run, *, running: bool) -> None:
-        if run.pid is None and run.termination is None:
-            await self._endings.destroy(run.name, grace=0)  # not forked yet when its agent died
-            return
-        container = Container(run, self._shop.checkpoints)
-        self._shop.all[run.name] = container
+    async def _take_up(self, container: Container, *, running: bool) -> None:
+        run = container.run
         if run.termination is not None:
             await self._endings.clean_up(container)
-        elif running and _hold(container):
-            await self._adopt(container)
+        elif running and _hold(container) and (_was_running(run) or await _was_released(run)):
+            self._adopt(container)
+        elif self._never_ran(run):
+            container.note(pid=None, start=None)
+            await self._endings.give_up(container)
         else:
             await self._endings.ended(container)
 
-    async def _adopt(self, container: Container) -> None:
+    def _never_ran(self, run: Run) -> bool:
+        """Not forked yet when its agent died, or still blocked, so that the keeper killed it: not a run that failed."""
+        if run.pid is None:
+            return True
+        ends = self._shop.checkpoints
+        if _was_running(run) or ends.read_end(run.name, EXIT) is not None:
+            return False
+        return ends.read_end(run.name, REAPED) in (None, int(signal.SIGKILL))
+
+    def _adopt(self, container: Container) -> None:
         run = container.run
-        if run.state not in (ContainerState.RUNNING, ContainerState.DESTROYING) and not await _was_released(run):
-            await self._endings.destroy(run.name, grace=0)
-            return
         namespaces = run.namespaces or proc.namespaces(run.pid or "self")
         started_at = run.started_at or self._shop.clock()
         container.checkpoint(state=ContainerState.RUNNING, started_at=started_at, namespaces=namespaces)
@@ -131,6 +153,10 @@ def _hold(container: Container) -> bool:
     except ProcessLookupError:
         return False
     return proc.is_running(run.pid, run.start)
+
+
+def _was_running(run: Run) -> bool:
+    return run.state in (ContainerState.RUNNING, ContainerState.DESTROYING)
 
 
 async def _was_released(run: Run) -> bool:
