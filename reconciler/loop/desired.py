@@ -11,12 +11,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from reconciler.loop.digests import full_digest
+from reconciler.loop.digests import REMEMBERED, Keyed
 from reconciler.loop.texts import listed, place
 from reconciler.loop.values import Desired, DesiredContainer, Origin, Record, Recorded, Refusal
 from reconciler.spec.errors import SpecError
 from reconciler.spec.loader import Document
+from reconciler.spec.model import ContainerSpec
+from reconciler.spec.normal import digest
 from reconciler.spec.sources.listing import Listing, ListingState
 from reconciler.spec.support import unsupported
 from reconciler.states import Reason, Status
@@ -156,31 +159,38 @@ def _tell_of_rivals(name: str, chosen: _Claim, claims: list[_Claim], draft: _Dra
 def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
     """Ask for the document's containers, but for those that cannot be run yet and what is below them."""
     for spec in document.containers:
-        line = document.locate("name", spec.name)[0] if spec.parent else document.line
-        origin = Origin(draft.source, claim.file, line)
+        judged = _judge(Keyed((document, spec), (claim.file, claim.sha256, spec.name)))
+        origin = Origin(draft.source, claim.file, judged.line)
         above = draft.refusals.get(spec.parent) if spec.parent else None
-        missing = unsupported(spec)
-        if above is not None:
+        if above is not None and above.reason is not Reason.DUPLICATE_NAME:
             message = f"its parent {spec.parent} is not run: {above.message}"
             draft.refuse(spec.name, Status.BLOCKED, Reason.PARENT_NOT_RUNNING, message, origin)
-        elif missing:
-            message = _unsupported_text(claim.file, document, spec.name, missing)
+        elif judged.missing:
+            message = "; ".join(f"{claim.file}:{line}:{column}: {text}" for line, column, text in judged.missing)
             draft.refuse(spec.name, Status.BLOCKED, Reason.NOT_SUPPORTED_YET, message, origin)
         else:
-            digest = full_digest(spec, (claim.sha256, spec.name))
-            draft.containers[spec.name] = DesiredContainer(spec, digest, origin)
+            draft.containers[spec.name] = DesiredContainer(spec, judged.digest, origin)
             continue
         own = draft.recorded.records.get(spec.name)
         if own is not None and not own.deleting:
             draft.retain(own)
 
 
-def _unsupported_text(file: str, document: Document, name: str, missing: Iterable[tuple[str, str]]) -> str:
-    lines = []
-    for path, message in missing:
-        line, column = document.locate(path, name)
-        lines.append(f"{file}:{line}:{column}: {message}")
-    return "; ".join(lines)
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a container of a document says by itself. missing: (line, column, why) of what cannot be given yet."""
+
+    digest: str
+    line: int
+    missing: tuple[tuple[int, int, str], ...]
+
+
+@lru_cache(REMEMBERED)
+def _judge(keyed: Keyed[tuple[Document, ContainerSpec]]) -> _Judged:
+    document, spec = keyed.value
+    line = document.locate("name", spec.name)[0] if spec.parent else document.line
+    missing = tuple((*document.locate(path, spec.name), why) for path, why in unsupported(spec))
+    return _Judged(digest(spec), line, missing)
 
 
 def _lines(errors: Iterable[SpecError]) -> str:

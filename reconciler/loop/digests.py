@@ -11,48 +11,41 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 from reconciler.spec import normal
 from reconciler.spec.changes import LIVE_FIELDS
 from reconciler.spec.model import ContainerSpec
 
-_REMEMBERED = 8192
+REMEMBERED = 8192
+
+T = TypeVar("T")
 
 
-class _Keyed:
-    """A spec that is hashed by something which determines it."""
+class Keyed(Generic[T]):
+    """A value that is hashed by something which determines it."""
 
-    __slots__ = ("key", "spec")
+    __slots__ = ("key", "value")
 
-    def __init__(self, spec: ContainerSpec, key: Hashable) -> None:
-        self.spec, self.key = spec, key
+    def __init__(self, value: T, key: Hashable) -> None:
+        self.value, self.key = value, key
 
     def __hash__(self) -> int:
         return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keyed) and self.key == other.key
+        return isinstance(other, Keyed) and self.key == other.key
 
 
-@lru_cache(_REMEMBERED)
-def _full_digest(keyed: _Keyed) -> str:
-    return normal.digest(keyed.spec)
-
-
-def full_digest(spec: ContainerSpec, key: Hashable) -> str:
-    """normal.digest of a spec; `key` determines it (the content of its file and its place there)."""
-    return _full_digest(_Keyed(spec, key))
-
-
-@lru_cache(_REMEMBERED)
-def _launch_digest(keyed: _Keyed) -> str:
-    kept = {field: value for field, value in normal.dump(keyed.spec).items() if field not in LIVE_FIELDS}
+@lru_cache(REMEMBERED)
+def _launch_digest(spec: Keyed[ContainerSpec]) -> str:
+    kept = {field: value for field, value in normal.dump(spec.value).items() if field not in LIVE_FIELDS}
     return f"{normal.SCHEMA}:{hashlib.sha256(normal.canonical(kept)).hexdigest()}"
 
 
 def launch_digest(spec: ContainerSpec, digest: str) -> str:
     """What an instance of the spec is launched with; `digest` is the spec's full one."""
-    return _launch_digest(_Keyed(spec, digest))
+    return _launch_digest(Keyed(spec, digest))
 
 
 def outdated(running: str, spec: ContainerSpec, digest: str) -> bool:

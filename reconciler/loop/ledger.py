@@ -19,6 +19,7 @@ class Ledger:
         self._journal = journal
         self._records: dict[str, Record] = {}
         self._unreadable: dict[str, str] = {}
+        self._sandboxes: dict[str, Path] = {}
         self._unflushed = False
         self._published: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
         self._wanted: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
@@ -41,7 +42,9 @@ class Ledger:
         return tuple(self._records[other] for other in sorted(self._records) if other.startswith(name + "."))
 
     def sandbox(self, name: str) -> Path:
-        return self._journal.sandbox(name)
+        if (path := self._sandboxes.get(name)) is None:
+            path = self._sandboxes[name] = self._journal.sandbox(name)
+        return path
 
     def logs(self, name: str) -> Path:
         return self._journal.logs(name)
@@ -56,6 +59,7 @@ class Ledger:
         await asyncio.to_thread(self._journal.remove, name)
         self._records.pop(name, None)
         self._unreadable.pop(name, None)
+        self._sandboxes.pop(name, None)
         self._unflushed = True
 
     def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:

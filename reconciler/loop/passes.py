@@ -9,6 +9,7 @@ older than a worker's end says nothing about its name; nothing is remembered tha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 
@@ -105,7 +106,7 @@ class Passes:
         self._observed = await self._observer.observe()
         stale |= {name for name, at in self._touched.items() if at > serial}
         stale |= set(self.workers.busy)
-        # from here on nothing is awaited: what is decided on is what there is
+        # from here to the end of dispatch nothing is awaited: what is decided on is what there is
         self._take_in(listing)
         self._settle(stale)
         self.plan = make_plan(
@@ -119,6 +120,7 @@ class Passes:
         )
         self._dispatch(self.plan, stale - set(self.workers.busy))
         self._touched.clear()
+        await asyncio.sleep(0)  # the launches go out before the rows are made
         self._publish()
         return self.plan
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from reconciler.spec.sources.listing import ListingState
 from reconciler.states import Reason, Status
 from tests.unit.loop.values import desire_files, document, record, spec
+
+
+@pytest.fixture
+def no_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if terminals could not be given yet, whatever else can by now."""
+    monkeypatch.setattr(
+        "reconciler.loop.desired.unsupported", lambda one: (("tty", "tty is not supported yet"),) if one.tty else ()
+    )
+
 
 WEB = spec("web", "sleep", "infinity")
 BROKEN = document("web", "comand: [x]")
@@ -66,6 +77,7 @@ def test_a_vanished_file_of_a_settled_listing_is_not_asked_for() -> None:
     assert (found.containers, found.complete) == ({}, True)
 
 
+@pytest.mark.usefixtures("no_terminals")
 def test_an_unsupported_field_is_named_with_its_place() -> None:
     found = desire_files({"web.yaml": document("web", "command: [x]\ntty: true")})
     refusal = found.refusals["web"]
@@ -73,8 +85,10 @@ def test_an_unsupported_field_is_named_with_its_place() -> None:
     assert refusal.message == "web.yaml:6:3: tty is not supported yet"
 
 
+@pytest.mark.usefixtures("no_terminals")
 def test_an_unsupported_nested_container_blocks_itself_and_what_is_below_it() -> None:
-    body = "containers:\n  - name: web\n    tty: true\n    containers:\n      - {name: log, command: [tail]}"
+    log = "containers: [{name: log, command: [tail]}]"
+    body = f"containers:\n  - name: web\n    command: [x]\n    tty: true\n    {log}"
     found = desire_files({"pod.yaml": document("shop", body)})
     assert list(found.containers) == ["shop"]
     assert {name: refusal.reason for name, refusal in found.refusals.items()} == {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from reconciler.loop.desired import desire
 from reconciler.loop.digests import launch_digest
 from reconciler.loop.values import Desired, DesiredContainer, Life, Observed, Origin, Record, Recorded
 from reconciler.runtime.containerizer import ContainerStatus, Termination
-from reconciler.spec.loader import load_bytes
+from reconciler.spec.loader import Parsed, load_bytes
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import SCHEMA, digest
 from reconciler.spec.sources.listing import FileEntry, Listing, ListingState
@@ -69,8 +70,13 @@ def document(name: str, body: str = "command: [sleep, infinity]", labels: str = 
 def listing(files: dict[str, str] | Iterable[tuple[str, str]], **fields: Any) -> Listing:
     entries = []
     for path, text in sorted(dict(files).items()):
-        entries.append(FileEntry(path, digest_of(text), load_bytes(text.encode(), path)))
+        entries.append(FileEntry(path, digest_of(text), parsed(text, path)))
     return Listing(fields.pop("state", ListingState.OK), files=tuple(entries), **fields)
+
+
+@lru_cache(1024)
+def parsed(text: str, path: str) -> Parsed:
+    return load_bytes(text.encode(), path)
 
 
 def digest_of(text: str) -> str:
