@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.agent import control
@@ -25,9 +25,10 @@ from reconciler.errors import ReconcilerError
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.preview import Preview, preview
 from reconciler.loop.reconciler import Reconciler
-from reconciler.loop.values import Source
-from reconciler.runtime.build import RuntimeSettings, build, end, observe
+from reconciler.loop.values import Refusal, Source
+from reconciler.runtime.build import RuntimeSettings, build, end, observe, refused
 from reconciler.spec.sources.directory import DirectorySource
+from reconciler.states import Reason, Status
 
 _DESTROY_SECONDS = 300.0
 _STOP_SECONDS = 15.0
@@ -80,8 +81,28 @@ def plan(places: Places, directory: Path, options: AgentOptions) -> Preview:
     while listing.retry_after is not None and time.monotonic() < deadline:
         time.sleep(listing.retry_after)
         listing = source.list()
-    seen = observe(options.settings(places, known_owner(places) or "none"))
-    return preview(listing, Store(places).load(), seen, source.identity, time.time())
+    settings = options.settings(places, known_owner(places) or "none")
+    found = preview(listing, Store(places).load(), observe(settings), source.identity, time.time())
+    return _on_this_host(found, settings)
+
+
+def _on_this_host(found: Preview, settings: RuntimeSettings) -> Preview:
+    """Without the starts that would come to nothing here, and with why."""
+    refusals: dict[str, Refusal] = {}
+    actions = []
+    for action in found.plan.actions:  # parents before their nested
+        if not action.op.starts:
+            actions.append(action)
+            continue
+        want = found.desired.containers[action.name]
+        if why := refused(settings, want.spec):
+            message = f"{want.origin.file}:{want.origin.line}: {'; '.join(why)}"
+            status, reason = Status.BLOCKED, Reason.NOT_ON_THIS_LAUNCHER
+            refusals[action.name] = Refusal(action.name, status, reason, message, want.origin)
+        elif not any(action.name.startswith(name + ".") for name in refusals):
+            actions.append(action)
+    desired = replace(found.desired, refusals={**found.desired.refusals, **refusals})
+    return Preview(desired, replace(found.plan, actions=tuple(actions)))
 
 
 def destroy(places: Places, names: Sequence[str]) -> Done:

@@ -1,6 +1,7 @@
 """The `reconciler` command: finds the verb, imports its module alone, and turns errors into exit codes.
 
-0 done · 1 error · 2 usage (for `plan`: changes) · 3 another agent is in the way · 4 not found · 7 timed out.
+0 done · 1 error · 2 (`plan`) changes · 3 another agent is in the way · 4 not found · 7 timed out · 64 usage, which
+therefore no script takes for the changes of a plan · 130 interrupted.
 Data goes to stdout, the rest to stderr. A user's mistake is one line that says what to do, never a traceback.
 """
 
@@ -9,13 +10,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from reconciler.agent.paths import Places, places
 from reconciler.errors import ReconcilerError
 
+USAGE = 64
+"""EX_USAGE of sysexits.h."""
 OUTPUTS = ("table", "wide", "json", "name")
 
 # verb → (module in this package, what it does)
@@ -47,9 +51,15 @@ class Verb(Protocol):
     def run(self, args: argparse.Namespace, places: Places) -> int: ...
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"reconciler: {message}\n")
+
+
 def _global_options() -> argparse.ArgumentParser:
     """Accepted before the verb and after it."""
-    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("options of every verb")
     group.add_argument("--root", metavar="DIR", help="where state is kept")
     group.add_argument("--runtime-dir", metavar="DIR", help="where sockets and checkpoints are kept until a reboot")
@@ -61,7 +71,7 @@ def _global_options() -> argparse.ArgumentParser:
 def _top(options: argparse.ArgumentParser) -> argparse.ArgumentParser:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, (_, summary) in VERBS.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reconciler",
         usage="reconciler [options] VERB ...",
         description="Drop a YAML spec into a directory and the container runs.",
@@ -75,7 +85,7 @@ def _top(options: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def parse(argv: Sequence[str]) -> tuple[Verb, argparse.Namespace]:
-    """The verb's module and its arguments. Exits with 2 for what cannot be understood."""
+    """The verb's module and its arguments. Exits with 64 for what cannot be understood."""
     options = _global_options()
     top = _top(options)
     at = _verb_at(argv)
@@ -83,14 +93,12 @@ def parse(argv: Sequence[str]) -> tuple[Verb, argparse.Namespace]:
     verb = argv[at] if at < len(argv) else getattr(found, "verb", None)
     if verb is None:
         top.print_help(sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(USAGE)
     if verb not in VERBS:
         top.error(f"no such verb: {verb!r}{_meant(verb)}")
     name, summary = VERBS[verb]
     module: Verb = importlib.import_module(f"reconciler.cli.{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"reconciler {verb}", description=summary, parents=[options], allow_abbrev=False
-    )
+    parser = _Parser(prog=f"reconciler {verb}", description=summary, parents=[options], allow_abbrev=False)
     module.configure(parser)
     args = parser.parse_args(argv[at + 1 :], namespace=found)
     for option in ("root", "runtime_dir", "config", "output"):
@@ -132,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # who read our output has gone; without this, the interpreter complains when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
     except OSError as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reconciler.runtime.isolators.isolator import Isolator
     from reconciler.runtime.kernel.cgroups import CgroupMap
     from reconciler.runtime.launcher.launcher import Launcher
+    from reconciler.spec.model import ContainerSpec
 
 CONTAINERIZERS = ("mesos",)
 LAUNCHERS = ("linux", "posix")
@@ -60,6 +61,17 @@ def choose_launcher(wanted: str | None) -> tuple[str, str]:
     if wanted == "linux":
         raise Terminal(f"--launcher linux: {missing}", Reason.NOT_ON_THIS_LAUNCHER)
     return "posix", missing
+
+
+def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
+    """What the spec asks for and this host's launcher cannot give, a sentence each."""
+    from reconciler.runtime.launcher.linux import LinuxLauncher
+    from reconciler.runtime.launcher.posix import PosixLauncher
+    from reconciler.runtime.mesos.fit import refusals
+
+    name, _ = choose_launcher(settings.launcher)
+    launcher = LinuxLauncher if name == "linux" else PosixLauncher
+    return refusals(spec, name, launcher.gives, limits=launcher.limits)
 
 
 def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
