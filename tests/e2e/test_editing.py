@@ -71,7 +71,8 @@ def test_what_only_we_read_changes_without_a_restart(any_world: World, edit: dic
     with any_world.agent():
         before = instance(any_world, "web")
         digest = any_world.rows()["web"]["digest"]
-        any_world.rename_in("web.yaml", sleeper("web", **({"labels": {"tier": "front"}} | edit)))
+        spec = {"labels": {"tier": "front"}, "command": ["sleep", "infinity"]} | edit
+        any_world.rename_in("web.yaml", document("web", **spec))
         eventually(lambda: any_world.rows()["web"]["digest"] != digest, "the new spec is recorded")
         not_restarted(any_world, before)
         plan_is_empty(any_world)

@@ -8,6 +8,7 @@ import signal
 from datetime import datetime
 
 from tests.e2e.checks import (
+    Row,
     eventually,
     exited,
     instance,
@@ -84,19 +85,19 @@ def test_a_crash_loop_tries_again_later_each_time(any_world: World) -> None:
     with any_world.agent():
         waits: dict[int, float] = {}
 
-        def five_waits(row: dict[str, object]) -> bool:
+        def four_waits(row: Row) -> bool:
             if row["status"] == "CrashLoop" and row["nextTry"]:
-                waits.setdefault(int(str(row["restarts"])), seconds(row["nextTry"]) - seconds(row["exit"]["at"]))  # type: ignore[index]
+                waits.setdefault(row["restarts"], seconds(row["nextTry"]) - seconds(row["exit"]["at"]))
             return len(waits) >= 4
 
-        until(any_world, "web", five_waits, "is seen to wait four times", within=20)
+        until(any_world, "web", four_waits, "is seen to wait four times", within=20)
         lengths = [waits[restarts] for restarts in sorted(waits)]
         assert all(later > 1.3 * earlier for earlier, later in itertools.pairwise(lengths)), waits
         exited(any_world, "web", 3)
 
 
-def seconds(moment: object) -> float:
-    return datetime.fromisoformat(str(moment).replace("Z", "+00:00")).timestamp()
+def seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def test_a_changed_spec_ends_a_crash_loop_at_once(any_world: World) -> None:

@@ -11,8 +11,9 @@ import os
 import shutil
 import stat
 import sys
-import sysconfig
 from pathlib import Path
+
+import pydantic
 
 from tests import processes
 from tests.e2e.world import CHECKOUT
@@ -42,7 +43,7 @@ def make_command(base: Path) -> Path:
     made = processes.run([str(interpreter()), "-m", "venv", "--without-pip", str(base / "venv")])
     if made.returncode:
         raise OSError(f"no virtual environment for an ordinary user: {made.stderr}")
-    packages = Path(sysconfig.get_path("purelib"))
+    packages = Path(pydantic.__file__).parents[1]
     checkout = CHECKOUT
     if not reachable(packages) or not reachable(checkout / "reconciler"):
         packages = Path(shutil.copytree(packages, base / "packages", symlinks=True, ignore=_heavy))

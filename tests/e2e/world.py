@@ -92,6 +92,10 @@ class World:
         self.agents: list[Agent] = []
         self.before = leaks.take(self.scope())
 
+    @property
+    def unprivileged(self) -> bool:
+        return self.user is not None or os.geteuid() != 0
+
     # ── the user's files ──────────────────────────────────────────────────────────────────────
 
     def write(self, file: str, text: str) -> Path:
@@ -240,11 +244,11 @@ class World:
         """Destroy everything, then say what is left all the same."""
         complaints = []
         try:
-            answer = self.reconciler("destroy", "--all", timeout=45)
+            answer = self.reconciler("destroy", "--all", timeout=25)
             if answer.returncode:
                 complaints.append(f"destroy --all exits {answer.returncode}: {answer.stdout}{answer.stderr}")
         except subprocess.TimeoutExpired:
-            complaints.append("destroy --all did not return within 45 s")
+            complaints.append("destroy --all did not return within 25 s")
         left = leaks.left(self.before, self.scope)
         complaints += left
         containers = self.root / "containers"

@@ -1,0 +1,51 @@
+"""Every example runs, on both launchers: none can rot."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.checks import eventually
+from tests.e2e.world import CHECKOUT, World
+
+EXAMPLES = sorted((CHECKOUT / "specs" / "examples").rglob("*.y*ml"))
+FINE = {"Running", "Completed"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_example_runs(any_world: World, example: Path) -> None:
+    """As root all of it; without root what the posix launcher cannot give is Blocked, with the reason."""
+    any_world.own(Path(shutil.copy(example, any_world.specs)))
+    answer = any_world.reconciler("apply", any_world.specs)
+    rows = any_world.rows()
+    assert rows
+    for row in rows.values():
+        blocked = row["status"] == "Blocked" and row["reason"] in ("NotOnThisLauncher", "ParentNotRunning")
+        assert row["status"] in FINE or (any_world.unprivileged and blocked), row
+        assert row["status"] != "Blocked" or row["message"]
+    everything_runs = {row["status"] for row in rows.values()} <= FINE
+    assert answer.returncode == (0 if everything_runs else 1), answer.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_example_is_valid(user_world: World, example: Path) -> None:
+    """For anybody, before anything runs."""
+    copy = user_world.own(Path(shutil.copy(example, user_world.specs)))
+    user_world.succeed("check", copy)
+
+
+def test_all_examples_run_together_under_one_agent(any_world: World) -> None:
+    """As `make run` shows them to a new user, within a second of being ready."""
+    for example in EXAMPLES:
+        any_world.own(Path(shutil.copy(example, any_world.specs)))
+    with any_world.agent():
+        wanted = FINE | ({"Blocked"} if any_world.unprivileged else set())
+        eventually(
+            lambda: {row["status"] for row in any_world.rows().values()} <= wanted,
+            "all run",
+            within=2,
+            seen=lambda: {name: row["status"] for name, row in any_world.rows().items()},
+        )
+        assert any(row["status"] == "Running" for row in any_world.rows().values())
