@@ -68,25 +68,20 @@ def directory(root: int, path: str, *, links: bool = True) -> int:
 
 
 def _make(root: int, parts: list[str], *, links: bool) -> int:
-    at, making = os.dup(root), False
+    if not parts:
+        return os.dup(root)
     try:
-        for count, part in enumerate(parts, start=1):
-            below = -1
-            with contextlib.suppress(FileNotFoundError):
-                below = -1 if making else open_inside(root, "/".join(parts[:count]), _DIRECTORY, links=links)
-            if below < 0:
-                # from here on nothing exists: a link that appears now was planted, and is not followed
-                making = True
-                below = _make_one(at, part)
-            os.close(at)
-            at = below
-    except BaseException:
-        os.close(at)
-        raise
-    return at
+        parent = open_inside(root, "/".join(parts[:-1]) or ".", _DIRECTORY, links=links)
+    except FileNotFoundError:
+        parent = _make(root, parts[:-1], links=links)
+    try:
+        return _make_one(parent, parts[-1])
+    finally:
+        os.close(parent)
 
 
 def _make_one(parent: int, name: str) -> int:
+    # it was not there: a link that is now was planted, or leads nowhere, and is not followed
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, _MODE, dir_fd=parent)
     return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)

@@ -35,6 +35,8 @@ def on_linux(made: ContainerSpec) -> list[str]:
         ({"resources": {"limits": {"memory": "64Mi"}}}, "spec.resources.limits.memory"),
         ({"resources": {"limits": {"cpus": 1}}}, "spec.resources.limits.cpus"),
         ({"resources": {"limits": {"pids": 9}}}, "spec.resources.limits.pids"),
+        ({"rootfs": "/srv/tree"}, "spec.rootfs"),
+        ({"security": {"readOnlyRootfs": True}}, "spec.security.readOnlyRootfs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -22,6 +22,7 @@ def fields(**written: Any) -> list[str]:
         {"shell": "a", "hostname": "x", "init": False, "killPolicy": {"signal": "SIGINT"}},
         {"resources": {"requests": {"memory": 1}, "limits": {"cpus": 1, "memory": 1, "pids": 1}}},
         {"namespaces": {"pid": "host", "ipc": "private", "shmSize": 1, "network": "private", "user": "host"}},
+        {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
         {"restartPolicy": "Never", "backoff": {"maxRetries": 1}, "labels": {"a": "b"}, "prune": "auto"},
     ],
 )
@@ -41,7 +42,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
         ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
         ({"namespaces": {"user": "private"}}, "namespaces.user"),
-        ({"class": "debug"}, "class"),
         ({"healthChecks": [{"tcp": {"port": 1}}]}, "healthChecks"),
         ({"suspend": True}, "suspend"),
         ({"init_container": True}, "initContainers"),
