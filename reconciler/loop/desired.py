@@ -55,7 +55,7 @@ class _Draft:
 
     def retain_tree(self, name: str) -> None:
         for record in self.own_records():
-            if record.name == name or record.name.startswith(name + "."):
+            if _document_name(record.spec) == name:
                 self.retain(record)
 
     def own_records(self) -> Iterable[Record]:
@@ -80,7 +80,7 @@ def desire(listing: Listing, recorded: Recorded, identity: str) -> Desired:
     complete = known and listing.settled
     for record in draft.own_records():
         doubtful = not complete or record.origin.file in errors or record.origin.file in busy
-        if doubtful and record.spec.root not in claims and record.name not in draft.containers:
+        if doubtful and _document_name(record.spec) not in claims and record.name not in draft.containers:
             draft.retain(record)
     return Desired(
         source=identity,
@@ -92,6 +92,11 @@ def desire(listing: Listing, recorded: Recorded, identity: str) -> Desired:
         ignored=listing.ignored,
         errors=errors,
     )
+
+
+def _document_name(spec: ContainerSpec) -> str:
+    """The name that the document has in which the container was written."""
+    return spec.name if spec.class_ == "debug" else spec.root
 
 
 def _claims(listing: Listing) -> dict[str, list[_Claim]]:

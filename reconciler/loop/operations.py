@@ -199,7 +199,7 @@ class Operations:
         if job.action.op is Op.COMPLETE:
             history = life.held_to_the_end(record.life, now)
         else:
-            history = life.ended_with_parent(record.life, exit, now)
+            history = life.ended_with_parent(record.life, record.spec, exit, now)
         self._ledger.save(replace(record, life=history))
 
 

@@ -116,6 +116,8 @@ def _shared(
     """The fields as written, with siblings' names completed and the init container to wait for."""
     fields = {name: getattr(written, name) for name in SHARED_FIELDS if name in written.model_fields_set}
     fields["type"] = kind
+    if written.class_ == "debug":
+        fields.setdefault("restart_policy", "Never")
     depends = tuple(
         dependency.model_copy(update={"container": f"{prefix}.{dependency.container}"})
         if dependency.container in siblings

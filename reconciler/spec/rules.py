@@ -22,6 +22,11 @@ _RLIMITS = frozenset(
     {"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue"}
     | {"nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"}
 )
+_THE_PARENTS = {
+    **{name: name for name in ("image", "rootfs", "user", "hostname", "security", "networks", "ports", "volumes")},
+    **{name: name for name in ("uris", "executor", "devices", "sysctls")},
+    "health_checks": "healthChecks",
+}
 _NEEDS_SOURCE = {"hostPath": "a path of the host", "sandboxPath": "a path in the sandbox", "image": "an image"}
 
 
@@ -64,6 +69,8 @@ def _what_to_run(spec: ContainerSpec) -> Iterator[Violation]:
         yield "command", "an init container needs something to run", ""
     if spec.class_ == "debug" and spec.debug_parent is None:
         yield "class", "debug needs the container to enter", "parent: shop.web"
+    if spec.class_ == "debug" and spec.holder:
+        yield "command", "a debug container needs something to run", ""
 
 
 def _debug(spec: ContainerSpec) -> Iterator[Violation]:
@@ -73,6 +80,13 @@ def _debug(spec: ContainerSpec) -> Iterator[Violation]:
         yield "parent", "only a container of class debug has a parent field", "nest it in its parent's containers"
     if _LABELS.fullmatch(spec.debug_parent) is None:
         yield "parent", "is not the name of a container", "such as shop or shop.web"
+    if spec.class_ == "debug":
+        defaults = type(spec).model_fields
+        for name, path in _THE_PARENTS.items():
+            if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
+                yield path, "a debug container has its parent's", "leave it out"
+        if spec.restart_policy != "Never":
+            yield "restartPolicy", "a debug container is never restarted", "leave it out"
 
 
 def _amounts(spec: ContainerSpec) -> Iterator[Violation]:

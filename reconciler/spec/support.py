@@ -23,7 +23,6 @@ _WHOLE_FIELDS = {
     "health_checks": "healthChecks",
     "max_completion_time": "maxCompletionTime",
     "depends_on": "dependsOn",
-    "class_": "class",
     "isolators": "isolators",
     "docker": "docker",
     "node_selector": "nodeSelector",

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import LaunchInfo
 from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
-from reconciler.runtime.launcher import terminal
+from reconciler.runtime.launcher import inside, terminal
 from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 
@@ -123,6 +124,22 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
         "steps": steps,
         **streams(config),
     }
+
+
+def build_inside(config: ContainerConfig, parent: Mapping[str, Any], differ: Collection[str]) -> dict[str, Any]:
+    """Of a debug container: its parent's plan, entered. A relative working directory starts at the parent's."""
+    spec = config.spec
+    there = next(step["target"] for step in parent["steps"] if step["op"] == "workdir")
+    made = inside.plan(
+        parent,
+        differ,
+        argv_of(config) or [],
+        env={name: value for name, value in spec.env.items() if isinstance(value, str)},
+        cwd=os.path.join(there, spec.working_dir) if spec.working_dir else None,
+        tty=DEFAULT_SIZE if spec.tty else None,
+        init=spec.init,
+    )
+    return {**made, "name": spec.name, **streams(config)}
 
 
 def streams(config: ContainerConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from reconciler.errors import LaunchFailed, Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig, Termination
-from reconciler.runtime.isolators.isolator import LaunchInfo, merge
+from reconciler.runtime.isolators.isolator import Isolator, LaunchInfo, merge
 from reconciler.runtime.kernel import proc, rootpaths
 from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
 from reconciler.runtime.launcher.connection import KeeperError
@@ -90,13 +90,16 @@ class Launching:
     async def _carry_out(self, container: Container, config: ContainerConfig, parent: Container | None) -> None:
         shop, privileged = self._shop, os.geteuid() == 0
         container.checkpoint()
-        config, account = await shop.stage("provisioning", _provision, config)
-        owner = account if privileged else None
-        await shop.stage("making the sandbox", _make_sandbox, config, owner, bool(shop.launcher.gives))
+        if parent is not None and config.spec.class_ == "debug":
+            info = await self._plan_inside(container, config, parent)
+        else:
+            config, account = await shop.stage("provisioning", _provision, config)
+            owner = account if privileged else None
+            await shop.stage("making the sandbox", _make_sandbox, config, owner, bool(shop.launcher.gives))
 
-        container.enter(ContainerState.PREPARING)
-        info = await self._prepare(container, config)
-        container.note(plan=launch_plan.build(config, info, account, privileged=privileged))
+            container.enter(ContainerState.PREPARING)
+            info = await self._prepare(container, config)
+            container.note(plan=launch_plan.build(config, info, account, privileged=privileged))
         _still_wanted(container)
         await self._fork(container, config, info, parent)
 
@@ -113,10 +116,24 @@ class Launching:
         )
 
     async def _prepare(self, container: Container, config: ContainerConfig) -> LaunchInfo:
-        shop = self._shop
+        shop, debug = self._shop, config.spec.class_ == "debug"
         container.note(cgroups=dict(await shop.launcher.create(container.name)))
         context = shop.context(container)
-        return merge(await shop.each("prepare", lambda isolator: isolator.prepare(config, context)))
+
+        def prepare(isolator: Isolator) -> LaunchInfo | None:
+            # what a debug container sees is its parent's; only the amounts it may use are its own
+            return isolator.prepare(config, context) if isolator.controllers or not debug else None
+
+        return merge(await shop.each("prepare", prepare))
+
+    async def _plan_inside(self, container: Container, config: ContainerConfig, parent: Container) -> LaunchInfo:
+        """Of class debug: a further process of its parent's, in a cgroup of its own below the parent's."""
+        container.note(sandbox=parent.run.sandbox)
+        container.enter(ContainerState.PREPARING)
+        await self._prepare(container, config)
+        differ = _entered(parent.run.pid)
+        container.note(plan=launch_plan.build_inside(config, parent.run.plan, differ))
+        return LaunchInfo(join=differ)
 
     async def _fork(
         self, container: Container, config: ContainerConfig, info: LaunchInfo, parent: Container | None
@@ -160,6 +177,12 @@ class Launching:
 def _still_wanted(container: Container) -> None:
     if container.unwanted:
         raise Retryable(f"{container.name}: was destroyed while it was launched", Reason.DESTROYED)
+
+
+def _entered(pid: int | None) -> frozenset[str]:
+    """The namespaces of that process that are not ours, and so not the keeper's."""
+    ours = proc.namespaces("self")
+    return frozenset(name for name, inode in proc.namespaces(pid or "self").items() if ours.get(name) != inode)
 
 
 def _namespaces(pid: int | None) -> dict[str, int]:
