@@ -21,6 +21,7 @@ class ProcessStat:
     pid: int
     state: str
     ppid: int
+    session: int
     start: int
     exiting: bool
 
@@ -36,6 +37,7 @@ def parse_stat(text: str) -> ProcessStat:
         pid=int(pid),
         state=fields[0],
         ppid=int(fields[1]),
+        session=int(fields[3]),
         start=int(fields[19]),
         exiting=bool(int(fields[6]) & _PF_EXITING),
     )

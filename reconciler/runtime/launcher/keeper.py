@@ -237,10 +237,22 @@ class Keeper:
         self.wards.remove(ward)
         for other in self.wards.within(ward):
             other.kill()
+        if not ward.keep.keys() & {"kill", "procs"}:
+            _end_orphans(ward.pid, self.wards.pids)
         event: channel.Message = {"event": "exit", "name": ward.name, "run": ward.run, "status": status}
         if ward.transient and ward.client is not None:
             self._tell(ward.client, event)
         ward.close()
+
+
+def _end_orphans(session: int, spared: set[int]) -> None:
+    """Kill what a first process left to us, and all below it: where no cgroup tells, its session does."""
+    for child in proc.own_children():
+        stat = None if child in spared else proc.read_stat(child)
+        if stat is not None and stat.session == session:
+            for pid in (*proc.descendants(child), child):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _remove_cgroups(root: str) -> None:

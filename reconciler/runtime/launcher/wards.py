@@ -124,6 +124,10 @@ class Wards:
     def all(self) -> list[Ward]:
         return list(self._by_pid.values())
 
+    @property
+    def pids(self) -> set[int]:
+        return set(self._by_pid)
+
     def add(self, ward: Ward) -> None:
         self._by_pid[ward.pid] = ward
 

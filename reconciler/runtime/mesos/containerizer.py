@@ -75,9 +75,21 @@ class MesosContainerizer:
         launcher = self._shop.launcher
         if refused := refusals(config.spec, launcher.name, launcher.gives, limits=launcher.limits):
             raise Unsupported("; ".join(refused))
-        await self._launching.launch(config, self._parent_of(config))
+        await self._launch(config, self._parent_of(config))
         self._shop.notify(config.name)
         return LaunchResult.LAUNCHED
+
+    async def _launch(self, config: ContainerConfig, parent: Container | None) -> None:
+        """Cancelled, it gives up at its next step and undoes what it did: threads and the keeper, which carry the
+        steps out, can't be called back, and what they hand over must not be lost."""
+        launch = asyncio.create_task(self._launching.launch(config, parent), name=f"launch of {config.name}")
+        try:
+            await asyncio.shield(launch)
+        except asyncio.CancelledError:
+            if (container := self._shop.all.get(config.name)) is not None:
+                container.unwanted = True
+            await asyncio.gather(launch, return_exceptions=True)
+            raise
 
     def _parent_of(self, config: ContainerConfig) -> Container | None:
         name = config.spec.parent

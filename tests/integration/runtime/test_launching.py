@@ -243,9 +243,9 @@ async def test_a_launch_that_is_cancelled_leaves_nothing(world: World) -> None:
         launching = asyncio.create_task(agent.launch("job", command=SLEEP))
         await until("the child is forked", slow.reached.is_set)
         launching.cancel()
+        slow.go.set()
         with pytest.raises(asyncio.CancelledError):
             await launching
-        slow.go.set()
         nothing_is_left(agent, "job")
 
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.runtime.kernel import proc
 
 # the fields of proc(5) after the name: state, ppid, 4 others, flags, 12 others, start time, the rest
-TAIL = "{state} 17 1 1 0 -1 {flags} 0 0 0 0 0 0 0 0 20 0 1 0 123456 99 0 0"
+TAIL = "{state} 17 1 15 0 -1 {flags} 0 0 0 0 0 0 0 0 20 0 1 0 123456 99 0 0"
 
 
 def stat(comm: str, state: str = "S", flags: int = 0x400000) -> proc.ProcessStat:
@@ -23,7 +23,7 @@ def stat(comm: str, state: str = "S", flags: int = 0x400000) -> proc.ProcessStat
     "comm", ["sh", "", "a b", ") R 1 2 3", "((", "))", ") Z 1 1 0 -1 4 0", "line\nbreak", "tab\t)", "�", "kworker/u8:0"]
 )
 def test_no_command_name_can_forge_a_field(comm: str) -> None:
-    assert stat(comm) == proc.ProcessStat(pid=4242, state="S", ppid=17, start=123456, exiting=False)
+    assert stat(comm) == proc.ProcessStat(pid=4242, state="S", ppid=17, session=15, start=123456, exiting=False)
 
 
 @pytest.mark.parametrize(("state", "dead"), [("R", False), ("S", False), ("D", False), ("T", False), ("Z", True)])
