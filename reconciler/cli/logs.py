@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,12 +17,14 @@ from reconciler.cli.names import NOT_FOUND, not_found
 from reconciler.runtime.mesos.rotation import data_start, generations
 
 _POLL = 0.1
+_LOOKS_AT_ROW_EVERY = 5  # polls
+_OVER = frozenset({"Completed", "Failed"})
 _CHUNK = 1 << 16
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the container is gone")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until it is over or gone")
     parser.add_argument("--previous", action="store_true", help="of the run before this one")
 
 
@@ -34,11 +38,22 @@ def run(args: argparse.Namespace, places: Places) -> int:
     for stream in streams:
         stream.print_older()
         stream.print_new()
-    while args.follow and not args.previous and directory.is_dir():
-        for stream in streams:
-            stream.print_new()
-        time.sleep(_POLL)
+    if args.follow and not args.previous:
+        _follow(streams, places, args.name)
     return 0
+
+
+def _follow(streams: Sequence[_Stream], places: Places, name: str) -> None:
+    for poll in itertools.count():
+        over = False
+        if poll % _LOOKS_AT_ROW_EVERY == 0:
+            row = report.row(places, name)
+            over = row is None or row["status"] in _OVER
+        for stream in streams:  # after the look: what it wrote before its end is still to come
+            stream.print_new()
+        if over:
+            return
+        time.sleep(_POLL)
 
 
 class _Stream:
