@@ -110,6 +110,10 @@ class Launching:
         container.enter(ContainerState.FETCHING)
         _still_wanted(container)
         await shop.launcher.release(container.name, container.run.run)
+        if container.run.termination is not None:
+            # it ended, and was cleaned up after, before this task had its turn: that must not be undone
+            container.note(started_at=container.run.termination.at)
+            return
         # only now are the namespaces in place that the child enters or unshares by itself
         container.checkpoint(
             state=ContainerState.RUNNING, started_at=shop.clock(), namespaces=_namespaces(container.run.pid)
