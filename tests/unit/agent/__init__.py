@@ -1,0 +1,1 @@
+"""The agent: what it keeps on disk, who may hold a root, what reading verbs see."""
