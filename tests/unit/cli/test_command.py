@@ -1,0 +1,126 @@
+"""Finding the verb, its options, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reconciler import __version__
+from reconciler.agent.lock import AgentLock
+from reconciler.agent.paths import Places
+from reconciler.cli.main import VERBS, parse
+from tests.unit.cli.conftest import Command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--root", "/r", "-o", "json", "ps"],
+        ["ps", "--root", "/r", "-o", "json"],
+        ["--root=/r", "ps", "--output", "json"],
+        ["-ojson", "ps", "--root", "/r"],
+    ],
+)
+def test_options_stand_before_or_after_the_verb(words: list[str]) -> None:
+    _, args = parse(words)
+    assert (args.root, args.output, args.runtime_dir) == ("/r", "json", None)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself(reconciler: Command, verb: str) -> None:
+    said = reconciler(verb, "--help")
+    assert said.code == 0
+    assert VERBS[verb][1] in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["plan"], ["ps", "--bogus"], ["ps", "-o", "xml"], ["wait"], ["wait", "a", "--for", "x"]]
+)
+def test_a_command_line_that_cannot_be_understood_is_64(reconciler: Command, words: list[str]) -> None:
+    said = reconciler(*words)
+    assert (said.code, said.out) == (64, "")
+    assert "usage: reconciler" in said.err
+
+
+def test_a_misspelt_verb_is_answered_with_the_one_meant(reconciler: Command) -> None:
+    assert "no such verb: 'aply'; did you mean 'apply'?" in reconciler("aply").err
+
+
+def test_the_version_is_said(reconciler: Command) -> None:
+    assert reconciler("version").out.startswith(f"reconciler {__version__} ")
+    assert reconciler("--version").out == reconciler("version").out
+    assert json.loads(reconciler("version", "-o", "json").out)["version"] == __version__
+
+
+@pytest.mark.parametrize("verb", ["status", "why", "inspect", "logs"])
+def test_a_name_that_does_not_exist_is_4(reconciler: Command, places: Places, verb: str) -> None:
+    said = reconciler(verb, "nobody")
+    assert (said.code, said.out) == (4, "")
+    assert said.err == "reconciler: there is no container 'nobody'; `reconciler ps` lists them\n"
+    assert not places.root.exists()
+
+
+def test_exec_and_destroy_of_a_name_that_does_not_exist_are_4(reconciler: Command) -> None:
+    assert reconciler("exec", "nobody", "--", "true").code == 4
+    assert reconciler("destroy", "nobody").code == 4
+
+
+def test_waiting_for_nobody_times_out_with_7(reconciler: Command) -> None:
+    said = reconciler("wait", "nobody", "--timeout", "10ms")
+    assert (said.code, said.err) == (7, "reconciler: nobody is not running after 10ms: there is no such container\n")
+    assert reconciler("wait", "nobody", "--for", "gone").code == 0
+
+
+def test_a_second_agent_is_refused_with_3(reconciler: Command, places: Places, tmp_path: Path) -> None:
+    with AgentLock(places, "/specs"):
+        for verb in ("run", "apply"):
+            said = reconciler(verb, str(tmp_path))
+            assert said.code == 3
+            assert f"an agent is running on {places.root} already (pid " in said.err
+
+
+def test_destroy_wants_names_or_all_and_not_both(reconciler: Command) -> None:
+    assert reconciler("destroy").code == 1
+    assert reconciler("destroy", "a", "--all").code == 1
+
+
+def test_destroying_everything_where_nothing_is_makes_nothing(reconciler: Command, places: Places) -> None:
+    assert reconciler("destroy", "--all").code == 0
+    assert not places.root.exists() and not places.runtime_dir.exists()
+
+
+@pytest.mark.parametrize("flag", ["--docker-agent-image", "--hooks"])
+def test_a_flag_without_a_runtime_is_refused_in_plain_words(reconciler: Command, tmp_path: Path, flag: str) -> None:
+    said = reconciler("plan", str(tmp_path), flag, "x")
+    assert (said.code, said.err) == (1, f"reconciler: {flag} is not supported yet; leave it out\n")
+
+
+@pytest.mark.parametrize("timeout", ["5", "soon", "-1s"])
+def test_a_timeout_needs_a_unit(reconciler: Command, tmp_path: Path, timeout: str) -> None:
+    said = reconciler("apply", str(tmp_path), f"--timeout={timeout}")
+    assert said.code == 1
+    assert said.err.startswith("reconciler: --timeout: ")
+
+
+def test_approving_without_an_agent_says_what_to_do(reconciler: Command) -> None:
+    said = reconciler("approve", "--all")
+    assert said.code == 1
+    assert "no agent is running" in said.err
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(reconciler: Command, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("output: name\n")
+    assert reconciler("ps", "--config", str(config)).out == ""
+    assert reconciler("ps", "--config", str(config), "-o", "json").out == "[]\n"
+
+
+@pytest.mark.parametrize("text", ["rot: /x", "root: 5", "- root", "root: [", "{"])
+def test_a_wrong_configuration_is_refused_with_its_name(reconciler: Command, tmp_path: Path, text: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    said = reconciler("ps", "--config", str(config))
+    assert said.code == 1
+    assert said.err.startswith(f"reconciler: {config}: ")
