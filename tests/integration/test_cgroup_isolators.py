@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 MIB = 1 << 20
 NOTHING = ResourceAmounts()
 # 32 MiB held in the interpreter's own memory, then "held" on stdout
-HOLD = f'exec {sys.executable} -c \'x = bytearray(b"x") * (32 << 20); print("held", flush=True); import time; time.sleep(1000)\''
+HOLDER = 'x = bytearray(b"x") * (32 << 20); print("held", flush=True); import time; time.sleep(1000)'
+HOLD = f"exec {sys.executable} -c '{HOLDER}'"
 
 
 @pytest.fixture

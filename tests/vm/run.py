@@ -46,8 +46,8 @@ def _output(*command: str) -> str:
 
 def inside(arguments: list[str]) -> str:
     """The shell line that runs in the machine; its last line of output gives the exit code."""
-    pytest = [sys.executable, "-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "--color=no", "--basetemp=/run/vm-tests"]
-    line = shlex.join([*pytest, "-o", "timeout=600", *arguments])
+    pytest = [sys.executable, "-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "--color=no"]
+    line = shlex.join([*pytest, "--basetemp=/run/vm-tests", "-o", "timeout=600", *arguments])
     environment = "RECONCILER_TEST_PATIENCE=10 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8"
     return f"cd {shlex.quote(str(CHECKOUT))} && {environment} {line}; echo vm-tests-exit=$?"
 
