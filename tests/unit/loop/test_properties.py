@@ -17,6 +17,9 @@ from reconciler.states import ContainerState
 from tests.unit.loop.values import NOW, SOURCE, asked, document, ended, exit_of, record, spec, status
 from tests.unit.loop.world import World, play
 
+PURE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""No deadline: how long an example takes says more about the machine than about us."""
+
 NAMES = ["a", "a.x", "a.y", "a.y.z", "b", "b.x", "c"]
 names = st.sampled_from(NAMES)
 
@@ -70,6 +73,7 @@ def shuffled(items: Iterable[tuple[str, object]]) -> dict[str, object]:
     return dict(reversed(list(items)))
 
 
+@PURE
 @given(worlds())
 def test_a_plan_does_not_depend_on_the_order_of_anything(world: tuple[Desired, Recorded, Observed]) -> None:
     want, known, seen = world
@@ -82,12 +86,14 @@ def test_a_plan_does_not_depend_on_the_order_of_anything(world: tuple[Desired, R
     assert render(plan(want, known, seen, NOW)) == render(again)
 
 
+@PURE
 @given(worlds())
 def test_nothing_unknown_is_touched(world: tuple[Desired, Recorded, Observed]) -> None:
     touched = {action.name for action in plan(*world, NOW).actions}
     assert not touched & world[2].unknown.keys()
 
 
+@PURE
 @given(worlds())
 def test_an_incomplete_listing_destroys_only_what_was_being_removed(world: tuple[Desired, Recorded, Observed]) -> None:
     want, known, seen = world
@@ -98,6 +104,7 @@ def test_an_incomplete_listing_destroys_only_what_was_being_removed(world: tuple
             assert action.name not in known.records
 
 
+@PURE
 @given(worlds())
 def test_names_of_another_source_are_never_pruned(world: tuple[Desired, Recorded, Observed]) -> None:
     want, known, seen = world
@@ -106,6 +113,7 @@ def test_names_of_another_source_are_never_pruned(world: tuple[Desired, Recorded
     assert not pruned & (foreign - want.containers.keys())
 
 
+@PURE
 @given(worlds())
 def test_a_nested_container_starts_only_under_a_parent_that_runs_or_starts(
     world: tuple[Desired, Recorded, Observed],
@@ -119,6 +127,7 @@ def test_a_nested_container_starts_only_under_a_parent_that_runs_or_starts(
             assert not starting or action.after == (parent,)
 
 
+@PURE
 @given(st.sets(names), st.data())
 def test_what_is_as_desired_needs_nothing(chosen: set[str], data: st.DataObject) -> None:
     tree = sorted(name for name in chosen if all(p in chosen for p in _parents(name)))
@@ -189,7 +198,7 @@ async def live(world: World, history: list[tuple[str, str, int]]) -> None:
     await agent.reconciler.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(PURE, max_examples=25)
 @given(st.lists(EVENTS, max_size=12))
 def test_every_history_ends_with_nothing_left_to_do(history: list[tuple[str, str, int]]) -> None:
     world = World()
