@@ -346,15 +346,17 @@ def processes_hierarchy() -> Path:
 
 
 def test_of_many_that_are_started_at_once_one_stays(base: Path) -> None:
-    def start(_: int) -> int:
+    def start(_: int) -> tuple[Caller, int]:
         caller = Caller(connection.connect(base))
-        with caller.sock:
-            return int(caller.hello("agent")["pid"])
+        return caller, int(caller.hello("agent")["pid"])
 
     with ThreadPoolExecutor(20) as pool:
-        pids = set(pool.map(start, range(20)))
+        found = list(pool.map(start, range(20)))
+    for caller, _ in found:
+        caller.sock.close()
+    pids = {pid for _, pid in found}
     assert len(pids) == 1
-    wait_for("it is gone", lambda: not processes.alive(pids.pop()) if pids else True, 3)
+    wait_for("it is gone", lambda: not any(map(processes.alive, pids)), 3)
 
 
 def test_a_second_one_refuses_to_start_and_disturbs_nothing(kept: Kept) -> None:
