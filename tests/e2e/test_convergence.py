@@ -13,22 +13,23 @@ from tests.e2e.world import World, document, sleeper
 POD = [{"name": "web", "command": ["sleep", "infinity"]}]
 
 
-def tree(*directories: Path) -> dict[str, tuple[object, ...]]:
-    """Every file and directory but the lock, with what a write would change."""
-    found: dict[str, tuple[object, ...]] = {}
-    for top in directories:
+def everything(world: World) -> dict[str, object]:
+    """Every file and directory but the lock, with what a write would change; cgroups, mounts, processes."""
+    found: dict[str, object] = {}
+    for top in (world.root, world.runtime, world.specs):
         for directory, _, files in os.walk(top):
             for path in (Path(directory), *(Path(directory, name) for name in files if name != "lock")):
                 facts = path.lstat()
-                kept = () if path.is_dir() and path in directories else (facts.st_mtime_ns,)
-                found[str(path)] = (facts.st_ino, facts.st_mode, facts.st_size, *kept)
-    return found
-
-
-def everything(world: World) -> tuple[object, ...]:
+                found[str(path)] = (facts.st_ino, facts.st_mode, facts.st_size, facts.st_mtime_ns)
     now = leaks.take(world.scope())
-    processes = {key for key, text in now.processes.items()}
-    return tree(world.root, world.runtime, world.specs), processes, set(now.cgroups), set(now.mounts)
+    return found | dict(now.cgroups) | dict(now.mounts) | {str(process): "" for process in now.processes}
+
+
+def differences(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """A line per thing that came, went or was written."""
+    changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+    came, went = after.keys() - before.keys(), before.keys() - after.keys()
+    return sorted([f"changed: {name}" for name in changed] + [f"new: {n}" for n in came] + [f"gone: {n}" for n in went])
 
 
 def test_apply_converges_once_and_leaves_everything_running(any_world: World) -> None:
@@ -42,11 +43,21 @@ def test_apply_converges_once_and_leaves_everything_running(any_world: World) ->
 def test_a_second_apply_changes_nothing(any_world: World) -> None:
     """Files (but the lock), cgroups, mounts and processes stay as they were, to the nanosecond."""
     any_world.write("shop.yaml", sleeper("shop", containers=POD))
-    any_world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
     any_world.apply()
     before = everything(any_world)
     any_world.apply()
-    assert everything(any_world) == before
+    assert differences(before, everything(any_world)) == []
+
+
+def test_an_apply_after_a_job_was_recorded_as_ended_changes_nothing(any_world: World) -> None:
+    """The apply that finds it ended writes that down, and no later one has anything to write."""
+    any_world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
+    any_world.apply()
+    state(any_world, "job", "Completed")
+    any_world.apply()
+    before = everything(any_world)
+    any_world.apply()
+    assert differences(before, everything(any_world)) == []
 
 
 def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: World) -> None:
@@ -55,10 +66,10 @@ def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: Wo
     before = everything(any_world)
     answer = any_world.reconciler("plan", any_world.specs, "-o", "json")
     assert answer.returncode == 2, answer.stderr
-    assert everything(any_world) == before
+    assert differences(before, everything(any_world)) == []
     assert not any_world.root.exists() and not any_world.runtime.exists()
     (action,) = json.loads(answer.stdout)["actions"]
-    assert (action["op"], action["name"], action["change"]) == ("create", "web", "create")
+    assert (action["op"], action["name"], action["class"]) == ("create", "web", "create")
 
 
 def test_plan_beside_what_runs_names_each_change_its_class_and_its_cause(world: World) -> None:
@@ -75,8 +86,8 @@ def test_plan_beside_what_runs_names_each_change_its_class_and_its_cause(world: 
     actions = {
         each["name"]: each for each in json.loads(world.succeed("plan", world.specs, "-o", "json", code=2))["actions"]
     }
-    assert everything(world) == before
-    changes = {name: each["change"] for name, each in actions.items()}
+    assert differences(before, everything(world)) == []
+    changes = {name: each["class"] for name, each in actions.items()}
     assert changes == {"live": "live", "edit": "restart", "gone": "destroy", "new": "create"}
     assert "600001" in actions["edit"]["cause"] and "gone.yaml" in actions["gone"]["cause"]
     assert all(each["cause"] in text for each in actions.values()), text
@@ -115,9 +126,11 @@ def test_apply_exits_1_when_something_can_only_be_invalid(any_world: World) -> N
     state(any_world, "bad", "Invalid")
 
 
-def test_apply_exits_1_when_a_one_shot_fails(any_world: World) -> None:
-    """Only Failed remains."""
+def test_apply_exits_1_once_a_one_shot_has_failed(any_world: World) -> None:
+    """Only Failed remains. (While it still ran, it was as desired.)"""
     any_world.write("job.yaml", document("job", shell="exit 3", restartPolicy="Never"))
+    any_world.reconciler("apply", any_world.specs)
+    state(any_world, "job", "Failed")
     any_world.apply(code=1)
     state(any_world, "job", "Failed")
 

@@ -91,12 +91,13 @@ def test_a_user_in_the_spec_is_who_the_payload_runs_as(world: World) -> None:
 
 
 def test_exec_passes_output_input_and_code_through(any_world: World) -> None:
-    """stdout to stdout, stderr to stderr, stdin in, and the command's own exit code."""
+    """stdout to stdout, stderr to stderr, stdin with -i, and the command's own exit code."""
     any_world.write("web.yaml", sleeper("web"))
     any_world.apply()
-    answer = any_world.reconciler("exec", "web", "--", "sh", "-c", "cat; echo err >&2; exit 9", stdin="in\n")
+    answer = any_world.reconciler("exec", "-i", "web", "--", "sh", "-c", "cat; echo err >&2; exit 9", stdin="in\n")
     assert (answer.stdout, answer.stderr, answer.returncode) == ("in\n", "err\n", 9)
-    assert any_world.reconciler("exec", "web", "--", "true").returncode == 0
+    without = any_world.reconciler("exec", "web", "--", "cat", stdin="in\n")
+    assert (without.stdout, without.returncode) == ("", 0), "stdin goes in with -i only"
 
 
 @pytest.mark.root

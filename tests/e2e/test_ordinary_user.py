@@ -74,7 +74,7 @@ def test_what_is_left_unset_is_shared_with_the_host_and_told(user_world: World) 
     pid = payload(user_world, "web", ["sleep", "910002"]).pid
     for kind in processes.NAMESPACES:
         assert processes.namespace(pid, kind) == processes.namespace("self", kind), kind
-    assert "shared" in user_world.succeed("status", "web")
+    assert "shares the host's" in user_world.succeed("status", "web")
 
 
 def test_what_a_payload_double_forked_away_ends_with_its_container(user_world: World) -> None:
