@@ -10,7 +10,6 @@ Standard library only.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import socket
@@ -24,6 +23,7 @@ from reconciler.runtime.launcher.operator_terminal import Operator, window, writ
 
 _CHUNK = 64 * 1024
 _CONSOLE_SECONDS = 5.0
+_UNUSED_MS = 100  # between looks at a terminal that nobody has open
 _IDLE_MS = 100  # after the end, for output that is still on its way or held back by what it left running
 
 
@@ -39,6 +39,7 @@ class Streams:
         self._console: socket.socket | None = None
         self._pending = bytearray()
         self._ended = False  # our own input
+        self._unused = False  # nobody has the terminal open at the moment
         if tty:
             self._console, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self.lent = {terminal.CONSOLE: theirs.detach()}
@@ -106,14 +107,15 @@ class Streams:
     def _wait(self, events: socket.socket, operator: Operator) -> dict[int, int]:
         poll = select.poll()
         wanted = {events.fileno(): select.POLLIN, operator.resized: select.POLLIN}
-        wanted |= dict.fromkeys(self._ways, select.POLLIN)
-        if self._entry >= 0 and self._pending:
+        unused, self._unused = self._unused, False
+        wanted |= {} if unused else dict.fromkeys(self._ways, select.POLLIN)
+        if self._entry >= 0 and self._pending and not unused:
             wanted[self._entry] = wanted.get(self._entry, 0) | select.POLLOUT
         if self._entry >= 0 and not self._ended and len(self._pending) < _CHUNK:
             wanted[0] = select.POLLIN
         for fd, mask in wanted.items():
             poll.register(fd, mask)
-        return dict(poll.poll())
+        return dict(poll.poll(_UNUSED_MS if unused else None))
 
     def _move(self, ready: dict[int, int]) -> None:
         for fd in [fd for fd in self._ways if ready.get(fd, 0) & (select.POLLIN | select.POLLHUP | select.POLLERR)]:
@@ -123,22 +125,20 @@ class Streams:
         if ready.get(self._entry, 0) & select.POLLOUT:
             self._feed()
 
-    def _output(self, fd: int) -> bool:
-        """False at its end."""
+    def _output(self, fd: int) -> None:
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
-            return True
-        except OSError:  # EIO: nobody has the terminal open any more
-            data = b""
+            return
+        except OSError:
+            # EIO: nobody has the terminal open. It stays open here, or who is just ending would be hung up (SIGHUP)
+            self._unused = True
+            return
         if data:
             write_all(self._ways[fd], data)
         else:
             del self._ways[fd]
-            if fd == self._entry:
-                self._entry = -1
             os.close(fd)
-        return bool(data)
 
     def _input(self) -> None:
         data = os.read(0, _CHUNK)
@@ -170,7 +170,8 @@ class Streams:
         self._entry = -1
 
     def _drain(self) -> None:
-        while self._ways:
+        self._unused = False
+        while self._ways and not self._unused:
             poll = select.poll()
             for fd in self._ways:
                 poll.register(fd, select.POLLIN)
@@ -178,5 +179,4 @@ class Streams:
             if not ready:
                 return
             for fd, _ in ready:
-                with contextlib.suppress(BlockingIOError):
-                    self._output(fd)
+                self._output(fd)

@@ -35,7 +35,8 @@ SIZE_FORMAT = "=HH"
 PACKET = 64 * 1024
 
 _CLIENTS = 64
-_BEHIND = 1024 * 1024  # bytes a reader may fall behind
+_BEHIND = 4 * 1024 * 1024  # bytes a reader may fall behind; all of them share the packets
+_PACKET_COST = 64  # bytes of memory a packet takes beside its own
 _INPUT_PENDING = 64 * 1024  # bytes taken from the writer that the payload has not read yet
 _DRAIN = 0.25  # seconds for what is still in the streams, then for readers, once the container has ended
 _HUNG_UP = 0.1  # seconds between looks at a terminal that nobody has open
@@ -59,7 +60,7 @@ class _Client:
     def send(self, packet: bytes) -> bool:
         """False when it is too far behind, or gone."""
         self.queue.append(packet)
-        self.behind += len(packet)
+        self.behind += len(packet) + _PACKET_COST
         return self.flush() and self.behind <= _BEHIND
 
     def flush(self) -> bool:
@@ -70,7 +71,7 @@ class _Client:
                 return True
             except OSError:
                 return False
-            self.behind -= len(self.queue.popleft())
+            self.behind -= len(self.queue.popleft()) + _PACKET_COST
         return True
 
 

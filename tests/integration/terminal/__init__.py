@@ -1,0 +1,1 @@
+"""Terminals, attach, exec -it and debug containers, on the real kernel."""
