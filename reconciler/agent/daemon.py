@@ -114,6 +114,8 @@ def run(places: Places, directory: Path, options: AgentOptions) -> int:
     )
     name, why = choose_launcher(options.launcher)
     with AgentLock(places, str(directory), options.remember()):
+        if not directory.is_dir():
+            log.warning("%s is no directory: nothing is started or pruned until it is", directory)
         log.info("launcher %s (%s); root %s, runtime directory %s", name, why, places.root, places.runtime_dir)
         asyncio.run(_run(places, directory, options))
     return 0

@@ -23,10 +23,17 @@ def fill_in(args: argparse.Namespace, path: str) -> None:
         name = str(key).replace("-", "_")
         if name not in KNOWN:
             raise ReconcilerError(f"{path}: no such option: {key}; there are: {', '.join(sorted(KNOWN))}")
-        if not isinstance(value, str):
-            raise ReconcilerError(f"{path}: {key}: must be text, not {value!r}")
         if hasattr(args, name) and getattr(args, name) is None:
-            setattr(args, name, value)
+            setattr(args, name, _text(value, f"{path}: {key}"))
+
+
+def _text(value: object, where: str) -> str:
+    """As it would be written on the command line."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    if not isinstance(value, str):
+        raise ReconcilerError(f"{where}: must be text or a list of texts, not {value!r}")
+    return value
 
 
 KNOWN = frozenset(

@@ -117,6 +117,13 @@ def test_options_come_from_a_file_and_the_command_line_wins(reconciler: Command,
     assert reconciler("ps", "--config", str(config), "-o", "json").out == "[]\n"
 
 
+def test_a_list_in_the_file_is_one_on_the_command_line(reconciler: Command, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("launcher: posix\nisolation: [filesystem/posix]\nhooks: [a, b]\n")
+    said = reconciler("plan", str(tmp_path), "--config", str(config))
+    assert said.err == "reconciler: --hooks is not supported yet; leave it out\n"
+
+
 @pytest.mark.parametrize("text", ["rot: /x", "root: 5", "- root", "root: [", "{"])
 def test_a_wrong_configuration_is_refused_with_its_name(reconciler: Command, tmp_path: Path, text: str) -> None:
     config = tmp_path / "config.yaml"
