@@ -166,8 +166,8 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
     for spec in document.containers:
         judged = _judge(Keyed((document, spec), (claim.file, claim.sha256, spec.name)))
         origin = Origin(draft.source, claim.file, judged.line)
-        above = draft.refusals.get(spec.parent) if spec.parent else None
-        if above is not None and above.reason is not Reason.DUPLICATE_NAME:
+        above = _refused_above(spec, draft)
+        if above is not None:
             message = f"its parent {spec.parent} is not run: {above.message}"
             draft.refuse(spec.name, Status.BLOCKED, Reason.PARENT_NOT_RUNNING, message, origin)
         elif judged.missing:
@@ -179,6 +179,14 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
         own = draft.recorded.records.get(spec.name)
         if own is not None and not own.deleting:
             draft.retain(own)
+
+
+def _refused_above(spec: ContainerSpec, draft: _Draft) -> Refusal | None:
+    """Why its parent is not run as written. Of a debug container, whose file is another, it may be run as it was."""
+    above = draft.refusals.get(spec.parent) if spec.parent else None
+    if above is None or above.reason is Reason.DUPLICATE_NAME:
+        return None
+    return None if spec.class_ == "debug" and spec.parent in draft.containers else above
 
 
 @dataclass(frozen=True, slots=True)
