@@ -38,13 +38,13 @@ def test_ctrl_c_leaves_the_containers(any_world: World) -> None:
     not_restarted(any_world, before)
 
 
-def test_sigterm_ends_the_agent_with_0_and_leaves_the_containers(any_world: World) -> None:
+def test_sigterm_ends_the_agent_with_0_and_leaves_the_containers(world: World) -> None:
     """As a service manager stops it."""
-    any_world.write("web.yaml", sleeper("web"))
-    with any_world.agent() as agent:
-        before = instance(any_world, "web")
+    world.write("web.yaml", sleeper("web"))
+    with world.agent() as agent:
+        before = instance(world, "web")
         assert agent.stop(signal.SIGTERM) == 0
-    not_restarted(any_world, before)
+    not_restarted(world, before)
 
 
 def test_an_agent_that_was_killed_and_started_again_restarts_nothing(any_world: World) -> None:
@@ -76,29 +76,29 @@ def test_an_exit_that_happened_while_the_agent_was_dead_is_reported(any_world: W
         assert any_world.succeed("logs", "job") == "done\n"
 
 
-def test_a_service_that_died_while_the_agent_was_dead_is_restarted_by_the_next(any_world: World) -> None:
+def test_a_service_that_died_while_the_agent_was_dead_is_restarted_by_the_next(world: World) -> None:
     """Without an agent nothing is restarted; with one it is."""
-    any_world.write("web.yaml", sleeper("web", backoff={"initial": "100ms"}))
-    with any_world.agent() as agent:
-        before = instance(any_world, "web")
+    world.write("web.yaml", sleeper("web", backoff={"initial": "100ms"}))
+    with world.agent() as agent:
+        before = instance(world, "web")
         agent.kill()
     os.kill(before.pid, signal.SIGKILL)
-    exited(any_world, "web", None, signal.SIGKILL)
-    with any_world.agent():
-        restarted(any_world, before)
+    exited(world, "web", None, signal.SIGKILL)
+    with world.agent():
+        restarted(world, before)
 
 
-def test_a_file_deleted_while_the_agent_was_dead_takes_its_container_away(any_world: World) -> None:
+def test_a_file_deleted_while_the_agent_was_dead_takes_its_container_away(world: World) -> None:
     """What was applied is on record, so that pruning survives the agent."""
-    any_world.write("web.yaml", sleeper("web"))
-    any_world.write("db.yaml", sleeper("db"))
-    with any_world.agent() as agent:
-        web, db = instance(any_world, "web"), instance(any_world, "db")
+    world.write("web.yaml", sleeper("web"))
+    world.write("db.yaml", sleeper("db"))
+    with world.agent() as agent:
+        web, db = instance(world, "web"), instance(world, "db")
         agent.kill()
-    any_world.delete("web.yaml")
-    with any_world.agent():
-        gone(any_world, "web", web)
-        not_restarted(any_world, db)
+    world.delete("web.yaml")
+    with world.agent():
+        gone(world, "web", web)
+        not_restarted(world, db)
 
 
 def test_a_killed_keeper_leaves_its_containers_running(any_world: World) -> None:
@@ -125,14 +125,14 @@ def test_the_exit_code_of_a_container_survives_its_keeper(any_world: World) -> N
         exited(any_world, "job", 7)
 
 
-def test_a_container_whose_keeper_is_dead_still_comes_back_when_killed(any_world: World) -> None:
+def test_a_container_whose_keeper_is_dead_still_comes_back_when_killed(world: World) -> None:
     """Nothing of the healing depends on the keeper that launched it."""
-    any_world.write("web.yaml", sleeper("web", backoff={"initial": "100ms"}))
-    with any_world.agent():
-        before = instance(any_world, "web")
-        kill_keeper(any_world)
+    world.write("web.yaml", sleeper("web", backoff={"initial": "100ms"}))
+    with world.agent():
+        before = instance(world, "web")
+        kill_keeper(world)
         os.kill(before.pid, signal.SIGKILL)
-        restarted(any_world, before)
+        restarted(world, before)
 
 
 def test_agent_and_keeper_killed_together_restart_nothing(any_world: World) -> None:

@@ -18,11 +18,11 @@ HOW = {"status", "state", "ready", "pid", "restarts", "message", "startedAt", "e
 NAMESPACES = {"pid", "network", "uts", "ipc", "mount", "cgroup", "user"}
 
 
-def test_ps_of_a_root_that_does_not_exist_is_an_empty_list(any_world: World) -> None:
+def test_ps_of_a_root_that_does_not_exist_is_an_empty_list(world: World) -> None:
     """And asking does not make it."""
-    assert json.loads(any_world.succeed("ps", "-o", "json")) == []
-    assert any_world.reconciler("ps").returncode == 0
-    assert not any_world.root.exists() and not any_world.runtime.exists()
+    assert json.loads(world.succeed("ps", "-o", "json")) == []
+    assert world.reconciler("ps").returncode == 0
+    assert not world.root.exists() and not world.runtime.exists()
 
 
 def test_ps_json_has_the_promised_keys(any_world: World) -> None:
@@ -61,54 +61,54 @@ def test_ps_names_the_cgroups_that_the_process_is_really_in(world: World) -> Non
         assert world.owner() in path.split("/")
 
 
-def test_ps_shows_a_tree_and_names_only_when_asked_to(any_world: World) -> None:
+def test_ps_shows_a_tree_and_names_only_when_asked_to(world: World) -> None:
     """Tables for people, `-o name` for loops in a shell."""
-    any_world.write("web.yaml", sleeper("web", containers=[{"name": "sub", "command": ["sleep", "infinity"]}]))
-    any_world.apply()
-    assert any_world.succeed("ps", "-o", "name").split() == ["web", "web.sub"]
-    table = any_world.succeed("ps")
+    world.write("web.yaml", sleeper("web", containers=[{"name": "sub", "command": ["sleep", "infinity"]}]))
+    world.apply()
+    assert world.succeed("ps", "-o", "name").split() == ["web", "web.sub"]
+    table = world.succeed("ps")
     assert "Running" in table and "\x1b" not in table
 
 
 @pytest.mark.parametrize("verb", [("status",), ("why",), ("inspect",), ("logs",), ("destroy",)])
-def test_a_name_that_nobody_knows_is_4(any_world: World, verb: tuple[str, ...]) -> None:
+def test_a_name_that_nobody_knows_is_4(world: World, verb: tuple[str, ...]) -> None:
     """With a sentence, without a traceback."""
-    answer = any_world.reconciler(*verb, "nobody")
+    answer = world.reconciler(*verb, "nobody")
     assert answer.returncode == 4, answer.stderr
     assert "nobody" in answer.stderr and "Traceback" not in answer.stderr
 
 
-def test_wait_returns_0_when_it_is_so_and_7_when_it_is_not_in_time(any_world: World) -> None:
+def test_wait_returns_0_when_it_is_so_and_7_when_it_is_not_in_time(world: World) -> None:
     """For a running container, a completed one, and one that is to go."""
-    any_world.write("web.yaml", sleeper("web"))
-    any_world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
-    any_world.apply()
-    any_world.succeed("wait", "web", "--for", "running", "--timeout", "5s")
-    any_world.succeed("wait", "web", "--for", "ready", "--timeout", "5s")
-    any_world.succeed("wait", "job", "--for", "completed", "--timeout", "5s")
-    any_world.succeed("wait", "nobody", "--for", "gone", "--timeout", "5s")
-    any_world.succeed("wait", "web", "--for", "gone", "--timeout", "300ms", code=7)
+    world.write("web.yaml", sleeper("web"))
+    world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
+    world.apply()
+    world.succeed("wait", "web", "--for", "running", "--timeout", "5s")
+    world.succeed("wait", "web", "--for", "ready", "--timeout", "5s")
+    world.succeed("wait", "job", "--for", "completed", "--timeout", "5s")
+    world.succeed("wait", "nobody", "--for", "gone", "--timeout", "5s")
+    world.succeed("wait", "web", "--for", "gone", "--timeout", "300ms", code=7)
 
 
-def test_wait_sees_what_happens_while_it_waits(any_world: World) -> None:
+def test_wait_sees_what_happens_while_it_waits(world: World) -> None:
     """A container that is dropped in after it began."""
-    with any_world.agent():
-        child = any_world.nursery.spawn(
-            any_world.argv("wait", "web", "--for", "running", "--timeout", "20s"),
+    with world.agent():
+        child = world.nursery.spawn(
+            world.argv("wait", "web", "--for", "running", "--timeout", "20s"),
             stdin=subprocess.DEVNULL,
-            env=any_world.environment(),
+            env=world.environment(),
         )
-        any_world.rename_in("web.yaml", sleeper("web"))
+        world.rename_in("web.yaml", sleeper("web"))
         assert child.wait(20) == 0
-        state(any_world, "web", "Running")
+        state(world, "web", "Running")
 
 
-def test_check_accepts_what_is_right_and_touches_nothing(any_world: World) -> None:
+def test_check_accepts_what_is_right_and_touches_nothing(world: World) -> None:
     """Files and directories, exit 0."""
-    any_world.write("web.yaml", sleeper("web"))
-    any_world.succeed("check", any_world.specs)
-    any_world.succeed("check", any_world.specs / "web.yaml")
-    assert not any_world.root.exists() and not any_world.runtime.exists()
+    world.write("web.yaml", sleeper("web"))
+    world.succeed("check", world.specs)
+    world.succeed("check", world.specs / "web.yaml")
+    assert not world.root.exists() and not world.runtime.exists()
 
 
 def bad(line: str) -> str:
@@ -161,27 +161,27 @@ def test_a_second_agent_on_one_root_is_refused_with_3_and_the_firsts_pid(any_wor
         not_restarted(any_world, before)
 
 
-def test_destroy_of_a_name_that_a_live_agent_wants_is_refused(any_world: World) -> None:
+def test_destroy_of_a_name_that_a_live_agent_wants_is_refused(world: World) -> None:
     """It would come back at once; the refusal says what to do instead."""
-    any_world.write("web.yaml", sleeper("web"))
-    with any_world.agent():
-        before = instance(any_world, "web")
-        answer = any_world.reconciler("destroy", "web")
+    world.write("web.yaml", sleeper("web"))
+    with world.agent():
+        before = instance(world, "web")
+        answer = world.reconciler("destroy", "web")
         assert answer.returncode == 1, answer.stderr
         assert "web" in answer.stderr
-        not_restarted(any_world, before)
+        not_restarted(world, before)
 
 
-def test_destroy_of_a_name_without_an_agent_takes_it_away(any_world: World) -> None:
+def test_destroy_of_a_name_without_an_agent_takes_it_away(world: World) -> None:
     """And only it, with what is nested in it."""
-    any_world.write("web.yaml", sleeper("web", containers=[{"name": "sub", "command": ["sleep", "infinity"]}]))
-    any_world.write("db.yaml", sleeper("db"))
-    any_world.apply()
-    web, sub, db = (instance(any_world, name) for name in ("web", "web.sub", "db"))
-    any_world.succeed("destroy", "web")
-    gone(any_world, "web.sub", sub)
-    gone(any_world, "web", web)
-    not_restarted(any_world, db)
+    world.write("web.yaml", sleeper("web", containers=[{"name": "sub", "command": ["sleep", "infinity"]}]))
+    world.write("db.yaml", sleeper("db"))
+    world.apply()
+    web, sub, db = (instance(world, name) for name in ("web", "web.sub", "db"))
+    world.succeed("destroy", "web")
+    gone(world, "web.sub", sub)
+    gone(world, "web", web)
+    not_restarted(world, db)
 
 
 def test_destroy_all_stops_the_agent_and_takes_everything(any_world: World) -> None:
@@ -196,10 +196,10 @@ def test_destroy_all_stops_the_agent_and_takes_everything(any_world: World) -> N
     eventually(lambda: not any_world.keepers(), "the keeper is gone", within=1)
 
 
-def test_destroy_all_with_nothing_there_is_fine(any_world: World) -> None:
+def test_destroy_all_with_nothing_there_is_fine(world: World) -> None:
     """Twice, too: it is idempotent."""
-    any_world.succeed("destroy", "--all")
-    any_world.succeed("destroy", "--all")
+    world.succeed("destroy", "--all")
+    world.succeed("destroy", "--all")
 
 
 def test_the_keeper_goes_by_itself_when_the_last_container_went(any_world: World) -> None:
@@ -213,26 +213,26 @@ def test_the_keeper_goes_by_itself_when_the_last_container_went(any_world: World
     eventually(lambda: not any_world.keepers(), "the keeper is gone", within=1.5)
 
 
-def test_global_options_may_stand_before_or_after_the_verb(any_world: World) -> None:
+def test_global_options_may_stand_before_or_after_the_verb(world: World) -> None:
     """And the environment may give them instead."""
-    any_world.write("web.yaml", sleeper("web"))
-    any_world.apply()
-    where = ("--root", any_world.root, "--runtime-dir", any_world.runtime)
-    assert any_world.succeed(*where, "ps", "-o", "name", directories=False) == "web\n"
-    assert any_world.succeed("ps", "-o", "name", *where, directories=False) == "web\n"
+    world.write("web.yaml", sleeper("web"))
+    world.apply()
+    where = ("--root", world.root, "--runtime-dir", world.runtime)
+    assert world.succeed(*where, "ps", "-o", "name", directories=False) == "web\n"
+    assert world.succeed("ps", "-o", "name", *where, directories=False) == "web\n"
 
 
-def test_inspect_is_json_with_everything_known(any_world: World) -> None:
+def test_inspect_is_json_with_everything_known(world: World) -> None:
     """The spec as it was normalised, and the row."""
-    any_world.write("web.yaml", sleeper("web", "900001"))
-    any_world.apply()
-    found: Any = json.loads(any_world.succeed("inspect", "web"))
+    world.write("web.yaml", sleeper("web", "900001"))
+    world.apply()
+    found: Any = json.loads(world.succeed("inspect", "web"))
     assert "900001" in json.dumps(found)
 
 
-def test_an_unknown_verb_and_a_missing_directory_are_told_without_a_traceback(any_world: World) -> None:
+def test_an_unknown_verb_and_a_missing_directory_are_told_without_a_traceback(world: World) -> None:
     """A user's mistake is a sentence."""
-    for words in (("frobnicate",), ("apply", any_world.base / "no-such"), ("check", any_world.base / "no-such")):
-        answer = any_world.reconciler(*words, timeout=20)
+    for words in (("frobnicate",), ("apply", world.base / "no-such"), ("check", world.base / "no-such")):
+        answer = world.reconciler(*words, timeout=20)
         assert answer.returncode not in (0, None), words
         assert "Traceback" not in answer.stderr, answer.stderr

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from tests import leaks
-from tests.e2e.checks import eventually, gone, instance, not_restarted, plan_is_empty, running, state
+from tests.e2e.checks import Row, eventually, gone, instance, not_restarted, plan_is_empty, running, state
 from tests.e2e.world import World, document, sleeper
 
 POD = [{"name": "web", "command": ["sleep", "infinity"]}]
@@ -32,12 +32,12 @@ def differences(before: dict[str, object], after: dict[str, object]) -> list[str
     return sorted([f"changed: {name}" for name in changed] + [f"new: {n}" for n in came] + [f"gone: {n}" for n in went])
 
 
-def test_apply_converges_once_and_leaves_everything_running(any_world: World) -> None:
+def test_apply_converges_once_and_leaves_everything_running(world: World) -> None:
     """It returns when all is as desired, with no agent left behind."""
-    any_world.write("shop.yaml", sleeper("shop", containers=POD))
-    any_world.apply()
-    assert {name: row["status"] for name, row in any_world.rows().items()} == {"shop": "Running", "shop.web": "Running"}
-    plan_is_empty(any_world)
+    world.write("shop.yaml", sleeper("shop", containers=POD))
+    world.apply()
+    assert {name: row["status"] for name, row in world.rows().items()} == {"shop": "Running", "shop.web": "Running"}
+    plan_is_empty(world)
 
 
 def test_a_second_apply_changes_nothing(any_world: World) -> None:
@@ -49,15 +49,15 @@ def test_a_second_apply_changes_nothing(any_world: World) -> None:
     assert differences(before, everything(any_world)) == []
 
 
-def test_an_apply_after_a_job_was_recorded_as_ended_changes_nothing(any_world: World) -> None:
+def test_an_apply_after_a_job_was_recorded_as_ended_changes_nothing(world: World) -> None:
     """The apply that finds it ended writes that down, and no later one has anything to write."""
-    any_world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
-    any_world.apply()
-    state(any_world, "job", "Completed")
-    any_world.apply()
-    before = everything(any_world)
-    any_world.apply()
-    assert differences(before, everything(any_world)) == []
+    world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
+    world.apply()
+    state(world, "job", "Completed")
+    world.apply()
+    before = everything(world)
+    world.apply()
+    assert differences(before, everything(world)) == []
 
 
 def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: World) -> None:
@@ -93,94 +93,91 @@ def test_plan_beside_what_runs_names_each_change_its_class_and_its_cause(world: 
     assert all(each["cause"] in text for each in actions.values()), text
 
 
-def test_plan_with_an_invalid_file_exits_1_and_plans_the_rest(any_world: World) -> None:
+def test_plan_with_an_invalid_file_exits_1_and_plans_the_rest(world: World) -> None:
     """One bad file hides nothing of the others."""
-    any_world.write("web.yaml", sleeper("web"))
-    any_world.write(
-        "bad.yaml", "apiVersion: reconciler/v1\nkind: Container\nmetadata: {name: bad}\nspec: {comand: [a]}\n"
-    )
-    answer = any_world.reconciler("plan", any_world.specs, "-o", "json")
+    world.write("web.yaml", sleeper("web"))
+    world.write("bad.yaml", "apiVersion: reconciler/v1\nkind: Container\nmetadata: {name: bad}\nspec: {comand: [a]}\n")
+    answer = world.reconciler("plan", world.specs, "-o", "json")
     assert answer.returncode == 1
     assert [each["name"] for each in json.loads(answer.stdout)["actions"]] == ["web"]
     assert "bad.yaml:4:" in answer.stdout + answer.stderr
 
 
-def test_apply_takes_away_what_the_directory_no_longer_has(any_world: World) -> None:
+def test_apply_takes_away_what_the_directory_no_longer_has(world: World) -> None:
     """Pruning covers what was recorded from this source."""
-    any_world.write("web.yaml", sleeper("web"))
-    any_world.write("db.yaml", sleeper("db"))
-    any_world.apply()
-    web, db = instance(any_world, "web"), instance(any_world, "db")
-    any_world.delete("web.yaml")
-    any_world.apply()
-    gone(any_world, "web", web)
-    not_restarted(any_world, db)
+    world.write("web.yaml", sleeper("web"))
+    world.write("db.yaml", sleeper("db"))
+    world.apply()
+    web, db = instance(world, "web"), instance(world, "db")
+    world.delete("web.yaml")
+    world.apply()
+    gone(world, "web", web)
+    not_restarted(world, db)
 
 
-def test_apply_exits_1_when_something_can_only_be_invalid(any_world: World) -> None:
+def test_apply_exits_1_when_something_can_only_be_invalid(world: World) -> None:
     """The rest runs all the same."""
-    any_world.write("web.yaml", sleeper("web"))
-    any_world.write("bad.yaml", document("bad", comand=["true"]))
-    any_world.apply(code=1)
-    state(any_world, "web", "Running")
-    state(any_world, "bad", "Invalid")
+    world.write("web.yaml", sleeper("web"))
+    world.write("bad.yaml", document("bad", comand=["true"]))
+    world.apply(code=1)
+    state(world, "web", "Running")
+    state(world, "bad", "Invalid")
 
 
-def test_apply_exits_1_once_a_one_shot_has_failed(any_world: World) -> None:
+def test_apply_exits_1_once_a_one_shot_has_failed(world: World) -> None:
     """Only Failed remains. (While it still ran, it was as desired.)"""
-    any_world.write("job.yaml", document("job", shell="exit 3", restartPolicy="Never"))
-    any_world.reconciler("apply", any_world.specs)
-    state(any_world, "job", "Failed")
-    any_world.apply(code=1)
-    state(any_world, "job", "Failed")
+    world.write("job.yaml", document("job", shell="exit 3", restartPolicy="Never"))
+    world.reconciler("apply", world.specs)
+    state(world, "job", "Failed")
+    world.apply(code=1)
+    state(world, "job", "Failed")
 
 
-def test_a_one_shot_completes_once_with_its_exit_code_and_logs(any_world: World) -> None:
+def test_a_one_shot_completes_once_with_its_exit_code_and_logs(world: World) -> None:
     """It is not run again by an agent, by an apply or by an agent's restart."""
-    any_world.write("job.yaml", document("job", shell="echo ran >>ran; echo out; exit 0", restartPolicy="Never"))
-    any_world.apply()
-    state(any_world, "job", "Completed")
+    world.write("job.yaml", document("job", shell="echo ran >>ran; echo out; exit 0", restartPolicy="Never"))
+    world.apply()
+    state(world, "job", "Completed")
     for _ in range(2):
-        with any_world.agent():
-            state(any_world, "job", "Completed")
-    any_world.apply()
-    exited(any_world)
-    assert any_world.succeed("logs", "job") == "out\n"
-    assert (any_world.sandbox("job") / "ran").read_text() == "ran\n"
+        with world.agent():
+            state(world, "job", "Completed")
+    world.apply()
+    ended_well(world.rows()["job"])
+    assert world.succeed("logs", "job") == "out\n"
+    assert (world.sandbox("job") / "ran").read_text() == "ran\n"
 
 
-def exited(world: World) -> None:
-    row = world.rows()["job"]
+def ended_well(row: Row) -> None:
     end = row["exit"]
     assert (row["pid"], end["code"], end["signal"], end["reason"]) == (None, 0, None, "Exited")
 
 
-def test_on_failure_restarts_failures_and_not_successes(any_world: World) -> None:
+def test_on_failure_restarts_failures_and_not_successes(world: World) -> None:
     """The second try of this job succeeds, and that is its end."""
     shell = "if [ -e tried ]; then exit 0; fi; touch tried; exit 5"
-    any_world.write("job.yaml", document("job", shell=shell, restartPolicy="OnFailure", backoff={"initial": "100ms"}))
-    with any_world.agent():
-        row = state(any_world, "job", "Completed")
+    world.write("job.yaml", document("job", shell=shell, restartPolicy="OnFailure", backoff={"initial": "100ms"}))
+    with world.agent():
+        row = state(world, "job", "Completed")
         assert row["restarts"] == 1
 
 
-def test_apply_beside_a_live_agent_goes_through_it(any_world: World) -> None:
+def test_apply_beside_a_live_agent_goes_through_it(world: World) -> None:
     """Same source: the agent does it, `apply` waits and answers."""
-    with any_world.agent():
-        any_world.write("web.yaml", sleeper("web", "600002"))
-        any_world.apply()
-        assert any_world.rows()["web"]["status"] == "Running"
-        eventually(lambda: running(any_world, ["sleep", "600002"]) == 1, "exactly one payload runs")
+    with world.agent():
+        world.write("web.yaml", sleeper("web", "600002"))
+        world.apply()
+        assert world.rows()["web"]["status"] == "Running"
+        eventually(lambda: running(world, ["sleep", "600002"]) == 1, "exactly one payload runs")
 
 
-def test_apply_of_another_source_beside_a_live_agent_is_refused_with_3(any_world: World) -> None:
+def test_apply_of_another_source_beside_a_live_agent_is_refused_with_3(world: World) -> None:
     """Two sources would prune each other's containers."""
-    any_world.write("web.yaml", sleeper("web"))
-    with any_world.agent():
-        before = instance(any_world, "web")
-        answer = any_world.reconciler("apply", any_world.aside)
+    world.write("web.yaml", sleeper("web"))
+    with world.agent():
+        before = instance(world, "web")
+        answer = world.reconciler("apply", world.aside)
         assert answer.returncode == 3, answer.stderr
-        not_restarted(any_world, before)
+        not_restarted(world, before)
 
 
 def test_a_callers_captured_output_does_not_hang(any_world: World) -> None:

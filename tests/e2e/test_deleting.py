@@ -42,16 +42,16 @@ def test_deleting_a_pod_destroys_every_nested_container(any_world: World) -> Non
             gone(any_world, name, *tree)
 
 
-def test_removing_one_nested_container_leaves_the_rest(any_world: World) -> None:
+def test_removing_one_nested_container_leaves_the_rest(world: World) -> None:
     """Its parent and siblings are not restarted."""
     nested = [{"name": name, "command": ["sleep", "infinity"]} for name in ("a", "b")]
-    any_world.write("shop.yaml", sleeper("shop", containers=nested))
-    with any_world.agent():
-        parent, a, b = (instance(any_world, name) for name in ("shop", "shop.a", "shop.b"))
-        any_world.rename_in("shop.yaml", sleeper("shop", containers=nested[:1]))
-        gone(any_world, "shop.b", b)
-        not_restarted(any_world, parent)
-        not_restarted(any_world, a)
+    world.write("shop.yaml", sleeper("shop", containers=nested))
+    with world.agent():
+        parent, a, b = (instance(world, name) for name in ("shop", "shop.a", "shop.b"))
+        world.rename_in("shop.yaml", sleeper("shop", containers=nested[:1]))
+        gone(world, "shop.b", b)
+        not_restarted(world, parent)
+        not_restarted(world, a)
 
 
 def test_a_container_is_asked_first_and_killed_when_its_grace_is_over(any_world: World) -> None:
@@ -68,17 +68,17 @@ def test_a_container_is_asked_first_and_killed_when_its_grace_is_over(any_world:
         assert 0.9 < time.monotonic() - began < 5
 
 
-def test_a_payload_that_cleans_up_at_its_signal_is_given_the_time(any_world: World) -> None:
+def test_a_payload_that_cleans_up_at_its_signal_is_given_the_time(world: World) -> None:
     """The kill policy's signal arrives, and what the payload does then is done."""
-    shell = f"trap 'echo bye >{any_world.aside}/bye; exit 0' USR1; echo up >up; while :; do sleep 0.05; done"
-    any_world.write("web.yaml", document("web", shell=shell, killPolicy={"signal": "SIGUSR1", "gracePeriod": "10s"}))
-    with any_world.agent():
-        web = instance(any_world, "web")
-        up = any_world.sandbox("web") / "up"
+    shell = f"trap 'echo bye >{world.aside}/bye; exit 0' USR1; echo up >up; while :; do sleep 0.05; done"
+    world.write("web.yaml", document("web", shell=shell, killPolicy={"signal": "SIGUSR1", "gracePeriod": "10s"}))
+    with world.agent():
+        web = instance(world, "web")
+        up = world.sandbox("web") / "up"
         eventually(up.exists, "the trap is set")
-        any_world.delete("web.yaml")
-        gone(any_world, "web", web)
-        assert (any_world.aside / "bye").read_text() == "bye\n"
+        world.delete("web.yaml")
+        gone(world, "web", web)
+        assert (world.aside / "bye").read_text() == "bye\n"
 
 
 def test_a_file_put_back_while_its_container_stops_ends_as_exactly_one_new_instance(any_world: World) -> None:

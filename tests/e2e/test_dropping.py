@@ -17,11 +17,11 @@ from tests.e2e.checks import (
 from tests.e2e.world import World, document, sleeper
 
 
-def test_a_file_that_was_there_before_the_agent_runs_when_it_is_ready(any_world: World) -> None:
+def test_a_file_that_was_there_before_the_agent_runs_when_it_is_ready(world: World) -> None:
     """`ready` means that each name has been tried: no polling is needed after it."""
-    any_world.write("web.yaml", sleeper("web"))
-    with any_world.agent():
-        assert any_world.rows()["web"]["status"] == "Running"
+    world.write("web.yaml", sleeper("web"))
+    with world.agent():
+        assert world.rows()["web"]["status"] == "Running"
 
 
 def test_a_file_written_into_the_directory_starts_its_container(any_world: World) -> None:
@@ -32,13 +32,13 @@ def test_a_file_written_into_the_directory_starts_its_container(any_world: World
         payload(any_world, "web", ["sleep", "100001"])
 
 
-def test_a_file_renamed_into_the_directory_starts_its_container_once(any_world: World) -> None:
+def test_a_file_renamed_into_the_directory_starts_its_container_once(world: World) -> None:
     """The way Git and configuration tools write files."""
-    with any_world.agent():
-        any_world.rename_in("web.yaml", sleeper("web", "100002"))
-        state(any_world, "web", "Running")
-        eventually(lambda: running(any_world, ["sleep", "100002"]) == 1, "one payload runs")
-        assert any_world.rows()["web"]["restarts"] == 0
+    with world.agent():
+        world.rename_in("web.yaml", sleeper("web", "100002"))
+        state(world, "web", "Running")
+        eventually(lambda: running(world, ["sleep", "100002"]) == 1, "one payload runs")
+        assert world.rows()["web"]["restarts"] == 0
 
 
 def test_a_file_renamed_in_right_after_another_was_renamed_out_is_acted_on_at_once(world: World) -> None:

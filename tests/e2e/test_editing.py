@@ -44,15 +44,15 @@ def test_a_changed_spec_is_a_new_generation_without_restarts(world: World) -> No
         assert (row["generation"], row["restarts"]) == (generation + 1, 0)
 
 
-def test_editing_the_environment_replaces_only_that_container(any_world: World) -> None:
+def test_editing_the_environment_replaces_only_that_container(world: World) -> None:
     """Its neighbour in another file is left alone."""
-    any_world.write("web.yaml", sleeper("web", env={"MODE": "a"}))
-    any_world.write("db.yaml", sleeper("db"))
-    with any_world.agent():
-        web, db = instance(any_world, "web"), instance(any_world, "db")
-        any_world.rename_in("web.yaml", sleeper("web", env={"MODE": "b"}))
-        restarted(any_world, web)
-        not_restarted(any_world, db)
+    world.write("web.yaml", sleeper("web", env={"MODE": "a"}))
+    world.write("db.yaml", sleeper("db"))
+    with world.agent():
+        web, db = instance(world, "web"), instance(world, "db")
+        world.rename_in("web.yaml", sleeper("web", env={"MODE": "b"}))
+        restarted(world, web)
+        not_restarted(world, db)
 
 
 @pytest.mark.parametrize(
@@ -65,29 +65,29 @@ def test_editing_the_environment_replaces_only_that_container(any_world: World) 
     ],
     ids=lambda edit: next(iter(edit)),
 )
-def test_what_only_we_read_changes_without_a_restart(any_world: World, edit: dict[str, object]) -> None:
+def test_what_only_we_read_changes_without_a_restart(world: World, edit: dict[str, object]) -> None:
     """Labels and policies are ours: the process does not notice."""
-    any_world.write("web.yaml", sleeper("web", labels={"tier": "front"}))
-    with any_world.agent():
-        before = instance(any_world, "web")
-        digest = any_world.rows()["web"]["digest"]
+    world.write("web.yaml", sleeper("web", labels={"tier": "front"}))
+    with world.agent():
+        before = instance(world, "web")
+        digest = world.rows()["web"]["digest"]
         spec = {"labels": {"tier": "front"}, "command": ["sleep", "infinity"]} | edit
-        any_world.rename_in("web.yaml", document("web", **spec))
-        eventually(lambda: any_world.rows()["web"]["digest"] != digest, "the new spec is recorded")
-        not_restarted(any_world, before)
-        plan_is_empty(any_world)
+        world.rename_in("web.yaml", document("web", **spec))
+        eventually(lambda: world.rows()["web"]["digest"] != digest, "the new spec is recorded")
+        not_restarted(world, before)
+        plan_is_empty(world)
 
 
-def test_comments_key_order_and_the_files_name_change_nothing(any_world: World) -> None:
+def test_comments_key_order_and_the_files_name_change_nothing(world: World) -> None:
     """Identity is the name, and a spec is what it means."""
-    any_world.write("web.yaml", sleeper("web", env={"A": "1", "B": "2"}))
-    with any_world.agent():
-        before = instance(any_world, "web")
-        any_world.rename_in("web.yaml", "# a comment\n" + sleeper("web", env={"B": "2", "A": "1"}))
-        (any_world.specs / "web.yaml").rename(any_world.specs / "moved.yaml")
-        source = any_world.specs / "moved.yaml"
-        eventually(lambda: any_world.rows()["web"]["source"].startswith(str(source)), "the row names the new file")
-        not_restarted(any_world, before)
+    world.write("web.yaml", sleeper("web", env={"A": "1", "B": "2"}))
+    with world.agent():
+        before = instance(world, "web")
+        world.rename_in("web.yaml", "# a comment\n" + sleeper("web", env={"B": "2", "A": "1"}))
+        (world.specs / "web.yaml").rename(world.specs / "moved.yaml")
+        source = world.specs / "moved.yaml"
+        eventually(lambda: world.rows()["web"]["source"].startswith(str(source)), "the row names the new file")
+        not_restarted(world, before)
 
 
 @pytest.mark.root
@@ -154,18 +154,18 @@ def test_editing_a_nested_container_restarts_it_alone(any_world: World) -> None:
         not_restarted(any_world, b)
 
 
-def test_editing_a_parent_restarts_its_tree(any_world: World) -> None:
+def test_editing_a_parent_restarts_its_tree(world: World) -> None:
     """The children live in namespaces that their parent owns."""
 
     def pod(seconds: str) -> str:
         return sleeper("shop", seconds, containers=[{"name": "a", "command": ["sleep", "infinity"]}])
 
-    any_world.write("shop.yaml", pod("200007"))
-    with any_world.agent():
-        parent, child = instance(any_world, "shop"), instance(any_world, "shop.a")
-        any_world.rename_in("shop.yaml", pod("200008"))
-        restarted(any_world, parent)
-        restarted(any_world, child)
+    world.write("shop.yaml", pod("200007"))
+    with world.agent():
+        parent, child = instance(world, "shop"), instance(world, "shop.a")
+        world.rename_in("shop.yaml", pod("200008"))
+        restarted(world, parent)
+        restarted(world, child)
 
 
 def test_many_quick_edits_end_with_the_last_one(world: World) -> None:

@@ -46,16 +46,16 @@ def test_a_container_whose_payload_is_killed_comes_back_and_the_signal_is_told(a
         exited(any_world, "web", None, signal.SIGKILL)
 
 
-def test_a_killed_nested_container_comes_back_alone(any_world: World) -> None:
+def test_a_killed_nested_container_comes_back_alone(world: World) -> None:
     """Its parent and sibling do not notice."""
     nested = [{"name": name, "command": ["sleep", "infinity"], "backoff": QUICK} for name in ("a", "b")]
-    any_world.write("shop.yaml", sleeper("shop", containers=nested))
-    with any_world.agent():
-        parent, a, b = (instance(any_world, name) for name in ("shop", "shop.a", "shop.b"))
+    world.write("shop.yaml", sleeper("shop", containers=nested))
+    with world.agent():
+        parent, a, b = (instance(world, name) for name in ("shop", "shop.a", "shop.b"))
         os.kill(a.pid, signal.SIGKILL)
-        restarted(any_world, a)
-        not_restarted(any_world, parent)
-        not_restarted(any_world, b)
+        restarted(world, a)
+        not_restarted(world, parent)
+        not_restarted(world, b)
 
 
 def test_a_killed_parent_comes_back_with_its_whole_tree(any_world: World) -> None:
@@ -79,10 +79,10 @@ def test_what_a_payload_left_in_the_background_ends_with_it(any_world: World) ->
         eventually(lambda: running(any_world, ["sleep", "400004"]) == 0, "nothing of the run is left")
 
 
-def test_a_crash_loop_tries_again_later_each_time(any_world: World) -> None:
+def test_a_crash_loop_tries_again_later_each_time(world: World) -> None:
     """CrashLoop after the second failure in a row; each wait is longer than the one before."""
-    any_world.write("web.yaml", document("web", shell="exit 3", backoff={"initial": "200ms", "factor": 2}))
-    with any_world.agent():
+    world.write("web.yaml", document("web", shell="exit 3", backoff={"initial": "200ms", "factor": 2}))
+    with world.agent():
         waits: dict[int, float] = {}
 
         def four_waits(row: Row) -> bool:
@@ -90,32 +90,32 @@ def test_a_crash_loop_tries_again_later_each_time(any_world: World) -> None:
                 waits.setdefault(row["restarts"], seconds(row["nextTry"]) - seconds(row["exit"]["at"]))
             return len(waits) >= 4
 
-        until(any_world, "web", four_waits, "is seen to wait four times", within=20)
+        until(world, "web", four_waits, "is seen to wait four times", within=20)
         lengths = [waits[restarts] for restarts in sorted(waits)]
         assert all(later > 1.3 * earlier for earlier, later in itertools.pairwise(lengths)), waits
-        exited(any_world, "web", 3)
+        exited(world, "web", 3)
 
 
 def seconds(moment: str) -> float:
     return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
-def test_a_changed_spec_ends_a_crash_loop_at_once(any_world: World) -> None:
+def test_a_changed_spec_ends_a_crash_loop_at_once(world: World) -> None:
     """However long the wait would be."""
-    any_world.write("web.yaml", document("web", shell="exit 3", backoff={"initial": "100ms", "factor": 600}))
-    with any_world.agent():
-        state(any_world, "web", "CrashLoop")
-        any_world.rename_in("web.yaml", sleeper("web", backoff={"initial": "100ms", "factor": 600}))
-        state(any_world, "web", "Running", within=5)
+    world.write("web.yaml", document("web", shell="exit 3", backoff={"initial": "100ms", "factor": 600}))
+    with world.agent():
+        state(world, "web", "CrashLoop")
+        world.rename_in("web.yaml", sleeper("web", backoff={"initial": "100ms", "factor": 600}))
+        state(world, "web", "Running", within=5)
 
 
-def test_retries_that_are_used_up_end_as_failed(any_world: World) -> None:
+def test_retries_that_are_used_up_end_as_failed(world: World) -> None:
     """maxRetries bounds the starts after the first."""
-    any_world.write("web.yaml", document("web", shell="exit 4", backoff={"initial": "50ms", "maxRetries": 2}))
-    with any_world.agent():
-        state(any_world, "web", "Failed")
-        assert any_world.rows()["web"]["restarts"] == 2
-        exited(any_world, "web", 4)
+    world.write("web.yaml", document("web", shell="exit 4", backoff={"initial": "50ms", "maxRetries": 2}))
+    with world.agent():
+        state(world, "web", "Failed")
+        assert world.rows()["web"]["restarts"] == 2
+        exited(world, "web", 4)
 
 
 def test_a_command_that_does_not_exist_is_a_failed_launch_with_its_path(any_world: World) -> None:
@@ -127,10 +127,10 @@ def test_a_command_that_does_not_exist_is_a_failed_launch_with_its_path(any_worl
         assert "/no/such/program" in row["message"]
 
 
-def test_a_file_that_cannot_be_executed_is_a_failed_launch_of_126(any_world: World) -> None:
+def test_a_file_that_cannot_be_executed_is_a_failed_launch_of_126(world: World) -> None:
     """Code 126 tells it apart from one that is missing."""
-    (any_world.aside / "plain").write_text("no program\n")
-    any_world.write("web.yaml", document("web", command=[f"{any_world.aside}/plain"], restartPolicy="Never"))
-    with any_world.agent():
-        row = state(any_world, "web", "Failed")
+    (world.aside / "plain").write_text("no program\n")
+    world.write("web.yaml", document("web", command=[f"{world.aside}/plain"], restartPolicy="Never"))
+    with world.agent():
+        row = state(world, "web", "Failed")
         assert (row["exit"]["code"], row["exit"]["reason"]) == (126, "LaunchFailed")

@@ -60,23 +60,23 @@ def test_without_an_init_the_payload_is_the_first_process(world: World) -> None:
     assert process.pid == world.rows()["web"]["pid"]
 
 
-def test_the_working_directory_is_the_sandbox(any_world: World) -> None:
+def test_the_working_directory_is_the_sandbox(world: World) -> None:
     """And it is writable, for whoever the container runs as."""
-    any_world.write("web.yaml", document("web", shell="echo here >file; exec sleep 800006"))
-    any_world.apply()
-    sandbox = any_world.sandbox("web")
+    world.write("web.yaml", document("web", shell="echo here >file; exec sleep 800006"))
+    world.apply()
+    sandbox = world.sandbox("web")
     eventually(lambda: (sandbox / "file").exists(), "the payload has written")
     assert (sandbox / "file").read_text() == "here\n"
 
 
-def test_args_follow_the_command_and_the_working_directory_is_as_given(any_world: World) -> None:
+def test_args_follow_the_command_and_the_working_directory_is_as_given(world: World) -> None:
     """command + args is the argv; workingDir is where it starts."""
     spec = document(
         "job", command=["sh", "-c", "pwd; echo $0 $1"], args=["a", "b c"], workingDir="/usr", restartPolicy="Never"
     )
-    any_world.write("job.yaml", spec)
-    any_world.apply()
-    assert any_world.succeed("logs", "job") == "/usr\na b c\n"
+    world.write("job.yaml", spec)
+    world.apply()
+    assert world.succeed("logs", "job") == "/usr\na b c\n"
 
 
 @pytest.mark.root
@@ -120,12 +120,12 @@ def test_exec_runs_in_all_of_the_containers_namespaces_and_in_its_cgroup(world: 
     assert child.wait(10) == 128 + 15
 
 
-def test_exec_in_what_does_not_run_says_so(any_world: World) -> None:
+def test_exec_in_what_does_not_run_says_so(world: World) -> None:
     """4 for a name nobody knows; a plain failure for one that is over."""
-    any_world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
-    any_world.apply()
-    assert any_world.reconciler("exec", "nobody", "--", "true").returncode == 4
-    over = any_world.reconciler("exec", "job", "--", "true")
+    world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
+    world.apply()
+    assert world.reconciler("exec", "nobody", "--", "true").returncode == 4
+    over = world.reconciler("exec", "job", "--", "true")
     assert over.returncode not in (0, 4)
     assert "job" in over.stderr and "Traceback" not in over.stderr
 
@@ -138,28 +138,26 @@ def test_logs_keep_stdout_and_stderr_apart(any_world: World) -> None:
     assert (answer.stdout, answer.stderr, answer.returncode) == ("out\n", "err\n", 0)
 
 
-def test_logs_of_the_previous_run_are_kept(any_world: World) -> None:
+def test_logs_of_the_previous_run_are_kept(world: World) -> None:
     """Those of a crashed run can still be read while the next one runs."""
     shell = "if [ -e second ]; then echo two; exec sleep infinity; fi; touch second; echo one; exit 1"
-    any_world.write("web.yaml", document("web", shell=shell, backoff={"initial": "100ms"}))
-    with any_world.agent():
-        eventually(lambda: any_world.reconciler("logs", "web").stdout == "two\n", "the second run has spoken")
-        state(any_world, "web", "Running")
-        assert any_world.succeed("logs", "--previous", "web") == "one\n"
+    world.write("web.yaml", document("web", shell=shell, backoff={"initial": "100ms"}))
+    with world.agent():
+        eventually(lambda: world.reconciler("logs", "web").stdout == "two\n", "the second run has spoken")
+        state(world, "web", "Running")
+        assert world.succeed("logs", "--previous", "web") == "one\n"
 
 
-def test_logs_can_be_followed(any_world: World) -> None:
+def test_logs_can_be_followed(world: World) -> None:
     """`-f` shows what comes after it began."""
-    any_world.write(
-        "web.yaml", document("web", shell="while [ ! -e go ]; do sleep 0.02; done; echo late; sleep infinity")
-    )
-    any_world.apply()
-    out = any_world.base / "followed"
+    world.write("web.yaml", document("web", shell="while [ ! -e go ]; do sleep 0.02; done; echo late; sleep infinity"))
+    world.apply()
+    out = world.base / "followed"
     with out.open("w") as stdout:
-        child = any_world.nursery.spawn(
-            any_world.argv("logs", "-f", "web"), stdin=subprocess.DEVNULL, stdout=stdout, env=any_world.environment()
+        child = world.nursery.spawn(
+            world.argv("logs", "-f", "web"), stdin=subprocess.DEVNULL, stdout=stdout, env=world.environment()
         )
-    (any_world.sandbox("web") / "go").touch()
+    (world.sandbox("web") / "go").touch()
     eventually(lambda: out.read_text() == "late\n", "the line was shown", seen=out.read_text)
     child.terminate()
     child.wait(10)

@@ -243,6 +243,8 @@ class World:
     def tear_down(self) -> list[str]:
         """Destroy everything, then say what is left all the same."""
         complaints = []
+        if not self.root.exists():  # nothing was ever started, and so nothing need be asked to go
+            return leaks.left(self.before, self.scope)
         try:
             answer = self.reconciler("destroy", "--all", timeout=25)
             if answer.returncode:
