@@ -56,7 +56,7 @@ async def drive(world: World, step: str, name: str, script: str) -> None:
 def main() -> None:
     told = json.loads(sys.argv[1])
     world = World(Path(told["base"]), told["launcher"])
-    world.settings = replace(world.settings, owner=told["owner"])
+    world.settings = replace(world.settings, owner=told["owner"], cgroups_root=told["cgroups"])
     asyncio.run(drive(world, told["step"], told["name"], told["script"]))
 
 

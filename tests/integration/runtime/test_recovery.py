@@ -285,7 +285,7 @@ def agents() -> Iterator[list[subprocess.Popen[str]]]:
 
 async def die_at(agents: list[subprocess.Popen[str]], world: World, step: str, script: str) -> None:
     told = {"base": str(world.base), "owner": world.settings.owner, "launcher": world.launcher}
-    told.update(step=step, name="job", script=script)
+    told.update(step=step, name="job", script=script, cgroups=World.CGROUPS)
     command = [sys.executable, "-m", "tests.integration.runtime.dying_agent", json.dumps(told)]
     root = Path(__file__).resolve().parents[3]
     process = started(command, stdout=subprocess.PIPE, text=True, cwd=root)

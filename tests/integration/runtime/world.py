@@ -97,7 +97,7 @@ class Agent:
 
 
 class World:
-    CGROUPS: ClassVar[str] = "reconciler-runtime-tests"
+    CGROUPS: ClassVar[str] = f"reconciler-runtime-tests-{os.getpid()}"
 
     def __init__(self, base: Path, launcher: str | None) -> None:
         self.base, self.root, self.run = base, base / "root", base / "run"
