@@ -128,7 +128,8 @@ def _cgroups(scope: Scope) -> Iterator[str]:
                 continue
             parts = directory[len(mount) + 1 :].split("/")
             emptied_root = parts == [scope.cgroups_root] and not below
-            if scope.everything or emptied_root or any(part in scope.owners for part in parts):
+            unexpected = scope.everything and len(parts) == 1  # below another's directory, it is another's
+            if unexpected or emptied_root or any(part in scope.owners for part in parts):
                 yield directory
 
 

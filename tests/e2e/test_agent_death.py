@@ -101,6 +101,21 @@ def test_a_file_deleted_while_the_agent_was_dead_takes_its_container_away(world:
         not_restarted(world, db)
 
 
+def test_a_destruction_that_the_agents_death_interrupted_is_finished_by_the_next(world: World) -> None:
+    """Killed while a container was stopping: the next agent takes it away all the same."""
+    stubborn = document("web", shell="trap '' TERM; exec sleep 510001", killPolicy={"gracePeriod": "2s"})
+    world.write("web.yaml", stubborn)
+    with world.agent() as agent:
+        web = instance(world, "web")
+        eventually(lambda: running(world, ["sleep", "510001"]) == 1, "the payload ignores SIGTERM by now")
+        world.delete("web.yaml")
+        state(world, "web", "Stopping")
+        agent.kill()
+    with world.agent():
+        gone(world, "web", web)
+    assert running(world, ["sleep", "510001"]) == 0
+
+
 def test_a_killed_keeper_leaves_its_containers_running(any_world: World) -> None:
     """They are adopted by a new keeper, which can start and destroy as the old one could."""
     any_world.write("shop.yaml", sleeper("shop", containers=POD))
