@@ -119,8 +119,7 @@ class Operations:
             generation, history = 1, Life()
         elif action.renew:
             for nested in self._ledger.below(action.name):
-                renewed = replace(nested, generation=nested.generation + 1, life=life.renewed(nested.life.exit))
-                self._ledger.save(renewed)
+                self._ledger.save(_renewed_with_parent(nested, self._clock()))
             generation, history = old.generation + 1, life.renewed(exit or old.life.exit)
         else:
             generation, history = old.generation, _between_runs(old.life, exit)
@@ -201,6 +200,14 @@ class Operations:
         else:
             history = life.ended_with_parent(record.life, record.spec, exit, now)
         self._ledger.save(replace(record, life=history))
+
+
+def _renewed_with_parent(nested: Record, now: float) -> Record:
+    """Of class debug: over, with the run of the parent that it was for."""
+    if nested.spec.class_ == "debug":
+        history = life.ended_with_parent(nested.life, nested.spec, None, now)
+        return nested if nested.life.finished or not nested.life.starts else replace(nested, life=history)
+    return replace(nested, generation=nested.generation + 1, life=life.renewed(nested.life.exit))
 
 
 def _between_runs(history: Life, exit: Termination | None) -> Life:

@@ -179,10 +179,18 @@ class _Maker:
         if record is not None and record.life.finished:
             return _finished(record)
         parent = name.rpartition(".")[0]
+        if parent and not self._exists(parent):
+            message = f"its parent {parent} does not exist: no file defines it"
+            return _Verdict(Status.BLOCKED, message, Reason.PARENT_NOT_RUNNING)
         above = self._verdict(parent) if parent else None
         if above is not None and above.status is not Status.RUNNING:
             return self._below(parent, above)
         return _waiting(record)
+
+    def _exists(self, name: str) -> bool:
+        facts = self._facts
+        known = (facts.desired.containers, facts.desired.refusals, facts.recorded.records, facts.recorded.unreadable)
+        return any(name in some for some in (*known, facts.observed.containers, facts.observed.unknown))
 
     def _below(self, parent: str, above: _Verdict) -> _Verdict:
         if above.status in (Status.COMPLETED, Status.FAILED):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from reconciler.loop import life, rows
+from reconciler.loop.operations import _renewed_with_parent
 from reconciler.loop.plan import plan, render
 from reconciler.loop.values import Life
 from reconciler.runtime.containerizer import Termination
@@ -66,6 +68,22 @@ def test_its_parents_restart_ends_it_and_does_not_bring_it_back() -> None:
     changed = spec("shop", "other")
     found = text(desired(changed, LOOK), recorded(record(SHOP), record(LOOK)), observed(status(SHOP), status(LOOK)))
     assert "shop.look" not in found and found.startswith("restart")
+
+
+def test_a_new_generation_of_its_parent_is_none_of_its_own() -> None:
+    begun = record(LOOK, Life(starts=1, started_at=NOW - 60))
+    renewed = _renewed_with_parent(begun, NOW)
+    assert renewed.generation == begun.generation and renewed.life.finished
+    assert renewed.life.exit is not None and renewed.life.exit.reason is Reason.PARENT_ENDED
+    for other in (record(LOOK, Life()), record(LOOK, Life(starts=1, finished=True, exit=exit_of(1)))):
+        assert _renewed_with_parent(other, NOW) == other
+
+
+def test_one_of_a_parent_that_no_file_defines_is_blocked_and_says_so() -> None:
+    asked = desired(LOOK)
+    facts = rows.Facts(asked, recorded(), observed(), plan(asked, recorded(), observed(), NOW), {}, {}, Path)
+    row = rows.rows(facts)["shop.look"]
+    assert (row.status, row.message) == (Status.BLOCKED, "its parent shop does not exist: no file defines it")
 
 
 def test_a_changed_spec_of_its_own_runs_it_anew() -> None:
