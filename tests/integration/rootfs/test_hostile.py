@@ -193,8 +193,8 @@ async def test_nor_is_it_one_for_a_further_process(world: World, tree: Path) -> 
 async def test_no_descriptor_of_the_host_is_inherited(world: World, tree: Path, init: bool) -> None:
     """CVE-2016-9962, CVE-2024-21626 and their family."""
     async with world.agent() as agent:
-        found = await agent.run("shop", rootfs=str(tree), init=init, shell="ls /proc/self/fd | wc -l; ls /proc/1/fd")
-        assert found[0] == "4", "three, and the one that ls reads"
+        found = await agent.run("shop", rootfs=str(tree), init=init, shell="ls /proc/self/fd | wc -l")
+        assert found == ["4"], "three, and the one that ls reads"
         await agent.launch("two", rootfs=str(tree), command=["sleep", "1000"])
         _, out, _ = await execute(world, "two", "ls", "/proc/self/fd")
         assert out.split() == ["0", "1", "2", "3"]

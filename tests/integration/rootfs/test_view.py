@@ -32,7 +32,7 @@ async def mounted(world: World, tree: Path, **spec: Any) -> dict[str, tuple[str,
 
 @pytest.mark.vm
 async def test_it_sees_its_own_tree_and_begins_in_its_sandbox(world: World, tree: Path) -> None:
-    found = await lines(world, tree, "echo /*; pwd; echo $MESOS_SANDBOX $HOME; touch mine; ls /proc/1/root/root")
+    found = await lines(world, tree, "echo /*; pwd; echo $MESOS_SANDBOX $HOME; touch mine")
     assert found == ["/bin /dev /etc /mnt /proc /root /sys /tmp", SANDBOX, f"{SANDBOX} /root"]
     assert (world.sandbox("shop") / "mine").is_file()
 
