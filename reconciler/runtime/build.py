@@ -98,13 +98,15 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
 
     name, _ = choose_launcher(settings.launcher)
     if name == "posix":
-        return PosixLauncher(settings.runtime_dir), _chosen([FilesystemPosixIsolator()], settings.isolation)
+        posix: list[Isolator] = [FilesystemPosixIsolator(), *_privilege_isolators(settings.isolation, limited=False)]
+        return PosixLauncher(settings.runtime_dir), _chosen(posix, settings.isolation)
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner)
     isolators: list[Isolator] = [
         NamespacesIsolator(),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_cgroup_isolators(host),
+        *_privilege_isolators(settings.isolation, limited=True),
     ]
     return LinuxLauncher(settings.runtime_dir, tree), _chosen(isolators, settings.isolation)
 
@@ -115,6 +117,17 @@ def _cgroup_isolators(host: CgroupMap) -> list[Isolator]:
     from reconciler.runtime.isolators.cgroups_pids import PidsIsolator
 
     return [CpuIsolator(host), MemoryIsolator(host), PidsIsolator(host)]
+
+
+def _privilege_isolators(isolation: tuple[str, ...] | None, *, limited: bool) -> list[Isolator]:
+    """limited: capabilities can be taken away here; else what an isolator of them would leave is what we hold."""
+    from reconciler.runtime.isolators.capabilities import CapabilitiesIsolator, granted, present
+    from reconciler.runtime.isolators.nnp import NoNewPrivilegesIsolator
+    from reconciler.runtime.isolators.seccomp import SeccompIsolator
+
+    limited = limited and (isolation is None or CapabilitiesIsolator.name in isolation)
+    found: list[Isolator] = [CapabilitiesIsolator()] if limited else []
+    return [*found, NoNewPrivilegesIsolator(), SeccompIsolator(granted if limited else present)]
 
 
 def _chosen(isolators: list[Isolator], isolation: tuple[str, ...] | None) -> list[Isolator]:

@@ -6,6 +6,7 @@ tree; that table is in `namespaces`, not here.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
@@ -30,6 +31,17 @@ class Namespaces(Part):
     shm_size: Size | None = Field(None, description="Size of /dev/shm, with a unit; needs a private ipc namespace.")
 
 
+# of capabilities(7), without CAP_
+_CAPABILITIES = frozenset(
+    {"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "SETFCAP"}
+    | {"LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"}
+    | {"SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"}
+    | {"SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL"}
+    | {"AUDIT_READ", "MAC_OVERRIDE", "MAC_ADMIN", "WAKE_ALARM", "BLOCK_SUSPEND", "PERFMON", "BPF"}
+    | {"CHECKPOINT_RESTORE", "ALL"}
+)
+
+
 def _capability_names(values: tuple[str, ...]) -> tuple[str, ...]:
     """Sorted and without repetition: the order means nothing, so it must not change the digest."""
     for value in values:
@@ -38,10 +50,19 @@ def _capability_names(values: tuple[str, ...]) -> tuple[str, ...]:
             raise refuse(f'"{value}" is not a capability', f'did you mean "{guess}"?')
         if value.startswith("CAP_"):
             raise refuse(f'"{value}" is written without its prefix', f'did you mean "{value[4:]}"?')
+        if value not in _CAPABILITIES:
+            close = get_close_matches(value, sorted(_CAPABILITIES), 1)
+            raise refuse(f'"{value}" is not a capability', f'did you mean "{close[0]}"?' if close else "")
     return tuple(sorted(set(values)))
 
 
 CapabilityNames = Annotated[tuple[StrictStr, ...], AfterValidator(_capability_names)]
+
+
+def _seccomp(value: str) -> str:
+    if value not in ("default", "unconfined") and not value.startswith("/"):
+        raise refuse(f'"{value}" is neither default nor unconfined nor an absolute path')
+    return value
 
 
 class Capabilities(Part):
@@ -55,7 +76,7 @@ class Security(Part):
     """Privileges; the defaults deny."""
 
     capabilities: Capabilities = Field(default_factory=Capabilities, description="Capabilities to add and drop.")
-    seccomp: Text = Field("default", description="default, unconfined, or the path of a profile.")
+    seccomp: Annotated[Text, AfterValidator(_seccomp)] = Field("default", description="default, unconfined, or the path of a profile.")
     no_new_privileges: Flag = Field(True, description="Set-user-id programs gain nothing.")
     read_only_rootfs: Flag = Field(False, description="The root file system is read-only.")
     privileged: Flag = Field(False, description="Everything the host's root may do.")

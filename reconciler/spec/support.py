@@ -29,7 +29,6 @@ _WHOLE_FIELDS = {
     "suspend": "suspend",
     "prune": "prune",
 }
-_SECURITY_SUPPORTED = frozenset({"read_only_rootfs"})
 _AMOUNTS = {
     "memory_swap": "memorySwap",
     "disk": "disk",
@@ -48,23 +47,12 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     for name, path in _WHOLE_FIELDS.items():
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)
-    fields += _security(spec)
     fields += [f"env.{name}" for name, value in spec.env.items() if not isinstance(value, str)]
     fields += _resources("requests", spec.resources.requests)
     fields += _resources("limits", spec.resources.limits)
     if spec.namespaces.user == "private":
         fields.append("namespaces.user")
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)
-
-
-def _security(spec: ContainerSpec) -> list[str]:
-    defaults = type(spec.security).model_fields
-    return [
-        f"security.{field.alias or name}"
-        for name, field in defaults.items()
-        if name not in _SECURITY_SUPPORTED
-        and getattr(spec.security, name) != field.get_default(call_default_factory=True)
-    ]
 
 
 def _resources(part: str, amounts: ResourceAmounts) -> list[str]:

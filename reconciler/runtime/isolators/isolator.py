@@ -45,12 +45,18 @@ class LaunchInfo:
     join:        entered from the parent container instead
     steps:       of the launch plan, interpreted by the child in this order, as plain JSON-able dicts
     env:         added to the payload's environment
+    capabilities:       all that its processes can ever have; None: not restricted
+    no_new_privileges:  no exec of theirs gives privileges
+    files:       role → path: what the payload's steps read, opened for each process that is started inside
     """
 
     namespaces: frozenset[str] = frozenset()
     join: frozenset[str] = frozenset()
     steps: tuple[Mapping[str, object], ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    capabilities: frozenset[str] | None = None
+    no_new_privileges: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +134,22 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
     join: frozenset[str] = frozenset()
     steps: tuple[Mapping[str, object], ...] = ()
     env: dict[str, str] = {}
+    files: dict[str, str] = {}
+    capabilities: frozenset[str] | None = None
+    no_new_privileges = False
     for info in infos:
         if info is None:
             continue
         for key, value in info.env.items():
             if env.setdefault(key, value) != value:
                 raise Terminal(f"isolators disagree on the environment variable {key}: {env[key]!r} and {value!r}")
+        for role, path in info.files.items():
+            if files.setdefault(role, path) != path:
+                raise Terminal(f"isolators disagree on the file {role}: {files[role]!r} and {path!r}")
+        if info.capabilities is not None:
+            capabilities = info.capabilities if capabilities is None else capabilities & info.capabilities
+        no_new_privileges = no_new_privileges or info.no_new_privileges
         namespaces, join, steps = namespaces | info.namespaces, join | info.join, steps + info.steps
     if both := namespaces & join:
         raise Terminal(f"isolators disagree on the namespaces {', '.join(sorted(both))}: made anew and the parent's")
-    return LaunchInfo(namespaces, join, steps, env)
+    return LaunchInfo(namespaces, join, steps, env, capabilities, no_new_privileges, files)

@@ -1,9 +1,9 @@
 """Isolator `namespaces`: the namespace table, turned into what to clone, what to enter and what to set up inside.
 
-    private            cloned with the child (cgroup: unshared once the child sits in its final cgroup,
-                       because its root is the caller's cgroup at that moment, cgroup_namespaces(7))
-    parent             entered through the pidfd of the parent's first process (pid: by the keeper, before the clone)
-    host               left as it is: a top-level child starts in the keeper's, which are the host's
+private            cloned with the child (cgroup: unshared once the child sits in its final cgroup,
+                   because its root is the caller's cgroup at that moment, cgroup_namespaces(7))
+parent             entered through the pidfd of the parent's first process (pid: by the keeper, before the clone)
+host               left as it is: a top-level child starts in the keeper's, which are the host's
 """
 
 from __future__ import annotations

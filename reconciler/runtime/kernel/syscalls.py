@@ -64,9 +64,13 @@ AT_RECURSIVE = 0x8000
 AT_EMPTY_PATH = 0x1000
 
 PR_SET_PDEATHSIG = 1
+PR_GET_PDEATHSIG = 2
+PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 
 CLOSE_RANGE_CLOEXEC = 1 << 2
 
@@ -211,8 +215,15 @@ def sethostname(name: str) -> None:
     _check(_libc.sethostname(raw, len(raw)), "sethostname", name)
 
 
-def prctl(option: int, value: int) -> None:
-    _check(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+def prctl(option: int, value: int) -> int:
+    return _check(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+
+
+def death_signal() -> int:
+    """What the kernel sends us when our parent ends; 0 for nothing."""
+    found = ctypes.c_int()
+    _check(_libc.prctl(PR_GET_PDEATHSIG, ctypes.addressof(found), 0, 0, 0), "prctl PR_GET_PDEATHSIG")
+    return found.value
 
 
 def set_process_name(name: str) -> None:

@@ -1,8 +1,10 @@
 """What runs in a new process between clone and exec, and the init that stays as pid 1.
 
     keeper ──clone3──▶ child: close what is not its own ▸ wait for "go" (end of file: exit)
-                              ▸ steps of the launch plan ▸ fork payload ▸ exec
-                       init:  forwards signals, reaps, writes the payload's raw wait status, ends the rest
+                              ▸ steps of the launch plan ▸ fork payload
+                       payload:  its own last steps (credentials, filter) ▸ exec
+                       init:  its own (credentials) ▸ forwards signals, reaps, writes the payload's raw wait status,
+                              ends the rest
 
 Failure before the exec travels back over a close-on-exec pipe as one JSON record
 {stage, errno, what, path}; end of file without a record means the exec happened. Standard library only.
@@ -37,7 +39,6 @@ def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> No
     """The body of the child; never returns. fds: go, error, stdin, stdout, stderr, and what the steps name."""
     stage = "start"
     path: str | None = None
-    code = NOT_EXECUTABLE
     try:
         _settle(plan, fds, title)
         if not os.read(fds["go"], 1):
@@ -46,18 +47,15 @@ def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> No
         for step in plan["steps"]:
             stage, path = step["op"], step.get("target")
             perform(step, fds)
-        stage, path = "exec", None
         if not plan["init"]:
-            _exec(plan)
+            _start(plan, fds)
+        stage, path = "init", None
         _become_init(plan, fds)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        code = NOT_FOUND if stage == "exec" else NOT_EXECUTABLE
-        _report(fds["error"], stage, error, path)
     except OSError as error:
         _report(fds["error"], stage, error, path)
     except BaseException as error:  # noqa: BLE001 - the last frame of a forked process: reported, then gone
         _report(fds["error"], stage, OSError(0, f"{type(error).__name__}: {error}"), path)
-    os._exit(code)
+    os._exit(NOT_EXECUTABLE)
 
 
 def _settle(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> None:
@@ -89,16 +87,37 @@ def _report(fd: int, stage: str, error: OSError, path: str | None) -> None:
         os.write(fd, json.dumps(record).encode())
 
 
-def _exec(plan: Mapping[str, Any]) -> NoReturn:
-    """Default dispositions, empty mask, descriptors 0 to 2 only, then the payload."""
-    if plan.get("tty"):
-        terminals.take_control(0)
+def _start(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
+    """Become the payload. What fails is reported; a payload without one of its steps never runs."""
+    stage, code = "exec", NOT_EXECUTABLE
+    try:
+        if plan.get("tty"):
+            terminals.take_control(0)
+        _forget_signals()
+        for step in plan["payload_steps"]:
+            stage = step["op"]
+            perform(step, fds)
+        stage = "exec"
+        _exec(plan)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        code = NOT_FOUND if stage == "exec" else NOT_EXECUTABLE
+        _report(fds["error"], stage, error, None)
+    except OSError as error:
+        _report(fds["error"], stage, error, None)
+    os._exit(code)
+
+
+def _forget_signals() -> None:
+    """Default dispositions, empty mask, descriptors 0 to 2 only after the exec."""
     for number in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
         # SIGPIPE and SIGXFSZ are ignored by Python, and ignoring survives an exec (signal(7))
         with contextlib.suppress(OSError):
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     syscalls.close_on_exec_from(3)
+
+
+def _exec(plan: Mapping[str, Any]) -> NoReturn:
     argv: list[str] = plan["argv"]
     env: dict[str, str] = plan["env"]
     if not argv[0]:
@@ -133,6 +152,8 @@ def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
         if payload == 0:
             _start_payload(plan, fds, init)
         os.close(pidfd)
+    for step in plan["init_steps"]:
+        perform(step, fds)
     for name in ("error", *(name for name in fds if name not in ("error", "exit"))):
         os.close(fds[name])
     for number in range(3):  # a reader of the container's output sees its end when the payload closes it
@@ -148,13 +169,10 @@ def _start_payload(plan: Mapping[str, Any], fds: Descriptors, init: int) -> NoRe
         if os.getppid() != init:
             os._exit(NOT_EXECUTABLE)
         os.setsid()
-        _exec(plan)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        _report(fds["error"], "exec", error, None)
-        os._exit(NOT_FOUND)
     except OSError as error:
-        _report(fds["error"], "exec", error, None)
-    os._exit(NOT_EXECUTABLE)
+        _report(fds["error"], "start", error, None)
+        os._exit(NOT_EXECUTABLE)
+    _start(plan, fds)
 
 
 def _supervise(payload: int, exit_fd: int) -> NoReturn:

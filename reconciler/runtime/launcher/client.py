@@ -19,7 +19,7 @@ from reconciler.runtime.launcher import connection, inside
 from reconciler.runtime.launcher.cgroup_tree import LEAF
 from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
 from reconciler.runtime.launcher.exec_streams import Streams
-from reconciler.runtime.launcher.launcher import closing_fds
+from reconciler.runtime.launcher.launcher import closing_fds, open_files
 from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def exec_in(
         pidfd = os.pidfd_open(run.pid)
     except ProcessLookupError:
         raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN) from None
-    fds = {inside.PARENT: pidfd, **_places(run.cgroups)}
+    fds = {inside.PARENT: pidfd, **_places(run.cgroups), **open_files(run.plan)}
     with closing_fds(fds), Streams(stdin=stdin, tty=tty) as streams, connection.connect(runtime_dir) as sock:
         if not proc.is_running(run.pid, run.start):
             raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN)

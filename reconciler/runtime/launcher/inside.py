@@ -1,8 +1,8 @@
 """The launch plan of a further process in a running container: `exec`, and containers of class debug. Pure data.
 
-It has the environment, working directory, user and privileges of the container's payload, because these
-are the tail of the container's own plan, from `workdir` on; what made its namespaces is replaced by
-entering them. Standard library only.
+It has the environment, working directory, user and privileges of the container's payload, because these are the tail
+of the container's own plan, from `workdir` on, the payload's own steps and the files that these need; what made its
+namespaces is replaced by entering them. Standard library only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def plan(
     made = {key: value for key, value in own.items() if key not in ("tty", "pump")}
     made["env"] = {**own["env"], **env}
     if tty is not None:
-        steps.append(terminal.step(tty, next((step["uid"] for step in tail if "uid" in step), None)))
+        owner = next((step["uid"] for step in own["payload_steps"] if "uid" in step), None)
+        steps.append(terminal.step(tty, owner))
         made["tty"] = True
         made["env"].setdefault("TERM", terminal.TERM)
     return {**made, "init": init, "argv": argv, "steps": steps + tail}

@@ -28,7 +28,7 @@ from reconciler.runtime.launcher import channel, cloning
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.launcher.wards import Ward, Wards
 
-VERSION = 1
+VERSION = 2
 SOCKET = "keeper.sock"
 LOCK = "keeper.lock"
 ALREADY_KEPT = 3

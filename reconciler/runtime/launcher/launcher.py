@@ -155,6 +155,19 @@ class KeeperLink:
             self._connection = None
 
 
+def open_files(plan: Mapping[str, Any]) -> dict[str, int]:
+    """What the steps of a launch plan read, by role: the caller's to close."""
+    fds: dict[str, int] = {}
+    try:
+        for role, path in plan["files"].items():
+            fds[role] = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except BaseException:
+        for fd in fds.values():
+            os.close(fd)
+        raise
+    return fds
+
+
 @contextlib.contextmanager
 def closing_fds(fds: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
     """The descriptors are ours until they have been sent, whatever happens."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.runtime.kernel import mounts, rootpaths, syscalls
-from reconciler.runtime.launcher import root_steps, terminal
+from reconciler.runtime.launcher import credentials, root_steps, terminal
 
 Step = Mapping[str, Any]
 Descriptors = dict[str, int]
@@ -149,13 +149,6 @@ def _workdir(step: Step, fds: Descriptors) -> None:
     rootpaths.enter(step["target"])
 
 
-def _user(step: Step, fds: Descriptors) -> None:
-    # groups, then gid, then uid: the first two need the privilege that the last gives up (setgroups(2))
-    os.setgroups(step["groups"])
-    os.setresgid(step["gid"], step["gid"], step["gid"])
-    os.setresuid(step["uid"], step["uid"], step["uid"])
-
-
 OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "enter": _enter,
     "unshare": _unshare,
@@ -169,8 +162,8 @@ OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "hostname": _hostname,
     "terminal": terminal.perform,
     "workdir": _workdir,
-    "user": _user,
     **root_steps.OPERATIONS,
+    **credentials.OPERATIONS,
 }
 
 

@@ -34,8 +34,24 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
             found.append(_sentence("rootfs", launcher, "it has no mount namespaces"))
         if spec.security.read_only_rootfs:
             found.append(_sentence("security.readOnlyRootfs", launcher, "it has no mount namespaces"))
+    found += _privileges(spec, launcher, namespaces=bool(gives))
     if spec.user is not None and os.geteuid() != 0:
         found.append(_sentence("user", launcher, "only root can become another user"))
+    return found
+
+
+def _privileges(spec: ContainerSpec, launcher: str, *, namespaces: bool) -> list[str]:
+    security, found = spec.security, []
+    if not namespaces:
+        for name in ("add", "drop"):
+            if getattr(security.capabilities, name):
+                why = "it leaves capabilities as they are"
+                found.append(_sentence(f"security.capabilities.{name}", launcher, why))
+        if security.privileged and os.geteuid() != 0:
+            found.append(_sentence("security.privileged", launcher, "an ordinary user has no privileges to give"))
+    if os.geteuid() != 0 and not security.no_new_privileges and security.seccomp != "unconfined":
+        why = "without root a filter needs it; add seccomp: unconfined"
+        found.append(_sentence("security.noNewPrivileges: false", launcher, why))
     return found
 
 

@@ -1,10 +1,10 @@
 """The launch plan of a container: pure data for the child, built from the spec and the isolators' contributions.
 
-    {name, init, undumpable, argv, env, steps, pump?, tty?}
+    {name, init, undumpable, argv, env, steps, payload_steps, init_steps, files, pump?, tty?}
 
-Steps come in the isolators' order, then the terminal, made inside and given to the user; the working directory and
-the user are last, in this order: the sandbox may be readable by root alone, and nothing after the change of user
-has privileges.
+Steps come in the isolators' order, then the terminal, made inside and given to the user; the working directory is
+last, before anybody changes user: the sandbox may be readable by root alone. What is then left to do, payload and
+init do for themselves, see launcher/credentials.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import LaunchInfo
 from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
-from reconciler.runtime.launcher import inside, terminal
+from reconciler.runtime.launcher import credentials, inside, terminal
 from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 
@@ -112,8 +112,6 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
         steps.append(terminal.step(DEFAULT_SIZE, account.uid if privileged else None))
     directory = os.path.join(sandbox, spec.working_dir) if spec.working_dir else sandbox
     steps.append({"op": "workdir", "target": directory})
-    if privileged:
-        steps.append({"op": "user", "uid": account.uid, "gid": account.gid, "groups": account.groups})
     argv = argv_of(config)
     return {
         "name": spec.name,
@@ -122,8 +120,34 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
         "argv": argv,
         "env": env,
         "steps": steps,
+        **_last_steps(info, account if privileged else None),
+        "files": dict(info.files),
         **streams(config),
     }
+
+
+def _last_steps(info: LaunchInfo, account: Identity | None) -> dict[str, list[dict[str, Any]]]:
+    """What payload and init do last, each in its own process. account: None for an ordinary user, who stays that.
+
+    The init signals and reaps, whatever user the payload has become: KILL is all it holds."""
+    became: dict[str, Any] = {"op": "credentials"}
+    if account is not None:
+        became = credentials.step(account.uid, account.gid, account.groups)
+    if info.no_new_privileges:
+        became["no_new_privileges"] = True
+    payload, init = dict(became), dict(became)
+    if info.capabilities is not None:
+        bounding = sorted(info.capabilities)
+        # a program that root starts gets the bounding set; of another user's, as in Docker, nothing is held
+        payload |= {"bounding": bounding, "held": bounding if account is None or account.uid == 0 else []}
+        init |= {"bounding": bounding, "held": ["KILL"]}
+    if credentials.FILTER not in info.files:
+        last = [payload]
+    elif info.no_new_privileges:
+        last = [payload, {"op": credentials.FILTER}]
+    else:
+        last = [{"op": credentials.FILTER}, payload]
+    return {"payload_steps": last, "init_steps": [init]}
 
 
 def build_inside(config: ContainerConfig, parent: Mapping[str, Any], differ: Collection[str]) -> dict[str, Any]:

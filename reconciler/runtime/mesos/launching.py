@@ -25,7 +25,7 @@ from reconciler.runtime.isolators.isolator import Isolator, LaunchInfo, merge
 from reconciler.runtime.kernel import proc, rootpaths
 from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
 from reconciler.runtime.launcher.connection import KeeperError
-from reconciler.runtime.launcher.launcher import Fork, closing_fds
+from reconciler.runtime.launcher.launcher import Fork, closing_fds, open_files
 from reconciler.runtime.mesos import launch_plan
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED, Run
 from reconciler.runtime.mesos.container import Container, Workshop
@@ -145,6 +145,7 @@ class Launching:
         shop, name = self._shop, container.name
         with contextlib.ExitStack() as stack:
             streams = stack.enter_context(closing_fds(await shop.stage("opening the logs", open_streams, config.logs)))
+            files = stack.enter_context(closing_fds(open_files(container.run.plan)))
             ends = {"exit": shop.checkpoints.open_end(name, EXIT, fresh=True)}
             stack.enter_context(closing_fds(ends))
             ends["reaped"] = shop.checkpoints.open_end(name, REAPED, fresh=True)
@@ -155,7 +156,7 @@ class Launching:
                     run=container.run.run,
                     plan=container.run.plan,
                     clone=tuple(sorted(info.namespaces & shop.launcher.gives)),
-                    fds={**streams, **ends},
+                    fds={**streams, **files, **ends},
                     parent=parent.pidfd if parent is not None and nested else None,
                     # shared or private, a nested pid namespace lies in its parent's
                     enter_pid=nested and ("pid" in info.join or "pid" in info.namespaces),

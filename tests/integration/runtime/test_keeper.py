@@ -70,6 +70,7 @@ class Process:
         self.caller, self.directory = caller, kept.directory
         self.names: dict[str, Any] = {"name": name or f"c{secrets.token_hex(3)}", "run": secrets.token_hex(4)}
         plan = {"name": self.names["name"], "init": init, "undumpable": True, "argv": argv, "steps": steps or []}
+        plan |= {"payload_steps": [], "init_steps": []}
         plan |= {"init_steps": [], "payload_steps": []}
         plan["env"] = {"PATH": PATH, **(env or {})}
         with contextlib.ExitStack() as stack:

@@ -72,7 +72,6 @@ def test_the_plan_of_a_top_level_container() -> None:
         f"put sandbox {SANDBOX}",
         *COVERED,
         f"workdir {SANDBOX}",
-        "user",
     ]
     assert (found["argv"], found["init"], found["undumpable"]) == (["web", "-v", "x"], True, True)
 
@@ -92,7 +91,6 @@ def test_the_plan_of_a_nested_container_that_shares_pid_and_ipc_with_its_parent(
         f"put sandbox {nested}",
         *COVERED,
         f"workdir {nested}/spool",
-        "user",
     ]
     assert found["argv"] == ["/bin/sh", "-c", "x"]
 
@@ -126,7 +124,8 @@ def test_every_plan_keeps_the_order_that_makes_it_safe(spec: dict[str, Any]) -> 
     needs_host_proc = [i for i, line in enumerate(said) if " parent" in line and line.startswith(("take", "put"))]
     proc = next((i for i, line in enumerate(said) if line.startswith("mount proc")), len(said))
     assert all(i < proc for i in needs_host_proc)
-    assert [line.split()[0] for line in said[-2:]] == ["workdir", "user"], "nothing privileged comes after the user"
+    assert said[-1].startswith("workdir"), "the sandbox is entered before the user changes"
+    assert [step["op"] for step in found["payload_steps"] + found["init_steps"]] == ["credentials", "credentials"]
 
 
 @pytest.mark.parametrize("spec", SHAPES, ids=str)

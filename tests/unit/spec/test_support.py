@@ -23,6 +23,8 @@ def fields(**written: Any) -> list[str]:
         {"resources": {"requests": {"memory": 1}, "limits": {"cpus": 1, "memory": 1, "pids": 1}}},
         {"namespaces": {"pid": "host", "ipc": "private", "shmSize": 1, "network": "private", "user": "host"}},
         {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
+        {"security": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}, "seccomp": "/etc/strict.json"}},
+        {"security": {"noNewPrivileges": False, "privileged": True}},
         {"restartPolicy": "Never", "backoff": {"maxRetries": 1}, "labels": {"a": "b"}, "prune": "auto"},
     ],
 )
@@ -37,8 +39,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
         ({"image": {"reference": "x"}}, "image"),
         ({"env": {"A": {"secretFile": "/x"}}}, "env.A"),
         ({"volumes": [{"type": "tmpfs", "target": "/x"}]}, "volumes"),
-        ({"security": {"privileged": True}}, "security.privileged"),
-        ({"security": {"capabilities": {"drop": ["ALL"]}}}, "security.capabilities"),
         ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
         ({"namespaces": {"user": "private"}}, "namespaces.user"),

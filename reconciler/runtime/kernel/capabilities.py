@@ -1,0 +1,137 @@
+"""Capabilities of the calling thread (capabilities(7)): names, the sets, and how to let go of them.
+
+Names are those of include/uapi/linux/capability.h without their prefix, in the order of their numbers. What the kernel
+knows beyond the last of them has no name here and is never kept. Standard library only: the child imports this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable
+
+from reconciler.runtime.kernel import syscalls
+
+NAMES: tuple[str, ...] = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+)
+NUMBERS: dict[str, int] = {name: number for number, name in enumerate(NAMES)}
+
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_VERSION_3 = 0x20080522
+_HIGHEST = 63  # two words of 32 bits
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+
+def _check(result: int, call: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+    return result
+
+
+def mask(names: Iterable[str]) -> int:
+    """The bits of these names. Raises KeyError for one that is no capability."""
+    found = 0
+    for name in names:
+        found |= 1 << NUMBERS[name]
+    return found
+
+
+def names(bits: int) -> frozenset[str]:
+    """The names of these bits; those without one are left out."""
+    return frozenset(name for name, number in NUMBERS.items() if bits >> number & 1)
+
+
+def permitted() -> int:
+    """Our permitted set."""
+    header, data = _Header(_VERSION_3, 0), (_Data * 2)()
+    _check(_libc.capget(ctypes.byref(header), data), "capget")
+    return int(data[0].permitted) | int(data[1].permitted) << 32
+
+
+def bounding() -> int:
+    """What a program of ours could have at most."""
+    found = 0
+    for number in range(_HIGHEST + 1):
+        try:
+            inside = syscalls.prctl(PR_CAPBSET_READ, number)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # one above the last that the kernel knows
+                break
+            raise
+        found |= inside << number
+    return found
+
+
+def hold(bits: int) -> None:
+    """Permitted and effective become `bits`, inheritable and ambient nothing."""
+    header, data = _Header(_VERSION_3, 0), (_Data * 2)()
+    for word in range(2):
+        part = bits >> 32 * word & 0xFFFFFFFF
+        data[word] = _Data(part, part, 0)
+    _check(_libc.capset(ctypes.byref(header), data), "capset")
+    syscalls.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def limit(bits: int) -> None:
+    """Drop all but `bits` from the bounding set, for good. Needs SETPCAP unless nothing is to drop."""
+    present = bounding()
+    for number in range(_HIGHEST + 1):
+        if present >> number & 1 and not bits >> number & 1:
+            syscalls.prctl(PR_CAPBSET_DROP, number)
