@@ -29,6 +29,9 @@ print(json.dumps({
 """
 
 
+WAIT = "while [ ! -e go ]; do sleep 0.01; done"
+
+
 async def report(agent: Agent, name: str = "job", **spec: Any) -> dict[str, Any]:
     """From an interpreter started directly, so that what it finds is what the container was given."""
     lines = await agent.run(name, command=["/usr/bin/python3", "-I", "-S", "-c", REPORT], **spec)
@@ -177,9 +180,10 @@ async def test_what_double_forks_away_dies_with_its_container(either: World) -> 
 
 async def test_the_payloads_own_end_takes_its_daemons_too(either: World) -> None:
     async with either.agent() as agent:
-        await agent.launch("job", shell="setsid -f sleep 1000; setsid -f sleep 1000; sleep 0.1; exit 3")
+        await agent.launch("job", shell=f"setsid -f sleep 1000; setsid -f sleep 1000; {WAIT}; exit 3")
         init = await agent.pid("job")
         everybody = await until("both have begun", lambda: len(found := proc.descendants(init)) >= 3 and found)
+        (either.sandbox("job") / "go").touch()
         assert (await agent.ended("job")).code == 3
         assert [pid for pid in everybody if processes.alive(pid)] == []
 

@@ -210,11 +210,13 @@ def test_a_blocked_child_runs_nothing_and_dies_with_the_client_that_asked_for_it
 
 def test_a_released_container_outlives_its_client_and_its_status_is_kept(kept: Kept) -> None:
     other = kept.connect()
-    process = Process(kept, other, ["/bin/sh", "-c", "sleep 0.2; exit 4"])
+    go = kept.directory / "go"
+    process = Process(kept, other, ["/bin/sh", "-c", f"while [ ! -e {go} ]; do sleep 0.01; done; exit 4"])
     process.release()
     other.sock.close()
     kept.caller.hello("agent")  # answered after the hang-up was seen
     assert process.alive()
+    go.touch()
     assert process.ended().status == (str(4 << 8), "0")
 
 
