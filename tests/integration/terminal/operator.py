@@ -145,17 +145,16 @@ def directory(world: World, name: str) -> Path:
 
 def pumps(world: World) -> list[int]:
     """Of this test's containers; those of a dead keeper are children of ours."""
-    found = [each.pid for each in processes.below(os.getpid()) if processes.cmdline(each.pid)[:1] and is_pump(each.pid)]
-    return sorted(found)
+    return sorted(each.pid for each in processes.below(os.getpid()) if is_pump(each.pid))
 
 
 def is_pump(pid: int) -> bool:
-    return processes.cmdline(pid)[0].startswith("pump ")
+    return "".join(processes.cmdline(pid)[:1]).startswith("pump ")
 
 
 async def pump_of(world: World) -> int:
     """The only one there is."""
-    found: list[int] = await until("there is a pump", lambda: pumps(world))
+    found: list[int] = await until("there is a pump", lambda: pumps(world), 20)
     assert len(found) == 1
     return found[0]
 

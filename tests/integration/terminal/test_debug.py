@@ -42,6 +42,16 @@ async def test_all_its_namespaces_are_its_parents_and_its_cgroup_is_below(world:
             assert (await agent.status("shop.web.look")).cgroups[hierarchy] == f"{path}/look"
 
 
+@pytest.mark.parametrize("security", [{}, {"privileged": True}, {"capabilities": {"drop": ["ALL"]}}])
+async def test_its_privileges_are_its_parents(world: World, security: dict[str, Any]) -> None:
+    async with world.agent() as agent:
+        await agent.launch("shop", shell=SLEEP, security=security)
+        await agent.launch("shop.look", **debug("shop", shell=SLEEP))
+        found = [processes.status(await agent.payload(name)) for name in ("shop", "shop.look")]
+        for line in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs", "Seccomp"):
+            assert found[0][line] == found[1][line], line
+
+
 async def test_its_own_limits_count_below_its_parents(world: World) -> None:
     async with world.agent() as agent:
         await agent.launch("shop", shell=SLEEP, resources={"limits": {"memory": 256 << 20}})
