@@ -14,11 +14,12 @@ POD = [{"name": "web", "command": ["sleep", "infinity"]}]
 
 
 def everything(world: World) -> dict[str, object]:
-    """Every file and directory but the lock, with what a write would change; cgroups, mounts, processes."""
+    """Every file but the lock, with what a write would change; directories, cgroups, mounts and processes."""
     found: dict[str, object] = {}
     for top in (world.root, world.runtime, world.specs):
         for directory, _, files in os.walk(top):
-            for path in (Path(directory), *(Path(directory, name) for name in files if name != "lock")):
+            found[directory] = Path(directory).stat().st_ino
+            for path in (Path(directory, name) for name in files if name != "lock"):
                 facts = path.lstat()
                 found[str(path)] = (facts.st_ino, facts.st_mode, facts.st_size, facts.st_mtime_ns)
     now = leaks.take(world.scope())
@@ -46,7 +47,7 @@ def test_a_second_apply_changes_nothing(any_world: World) -> None:
     any_world.apply()
     before = everything(any_world)
     any_world.apply()
-    assert differences(before, everything(any_world)) == []
+    assert not (changes := differences(before, everything(any_world))), "\n".join(changes)
 
 
 def test_an_apply_after_a_job_was_recorded_as_ended_changes_nothing(world: World) -> None:
@@ -57,7 +58,7 @@ def test_an_apply_after_a_job_was_recorded_as_ended_changes_nothing(world: World
     world.apply()
     before = everything(world)
     world.apply()
-    assert differences(before, everything(world)) == []
+    assert not (changes := differences(before, everything(world))), "\n".join(changes)
 
 
 def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: World) -> None:
@@ -66,7 +67,7 @@ def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: Wo
     before = everything(any_world)
     answer = any_world.reconciler("plan", any_world.specs, "-o", "json")
     assert answer.returncode == 2, answer.stderr
-    assert differences(before, everything(any_world)) == []
+    assert not (changes := differences(before, everything(any_world))), "\n".join(changes)
     assert not any_world.root.exists() and not any_world.runtime.exists()
     (action,) = json.loads(answer.stdout)["actions"]
     assert (action["op"], action["name"], action["class"]) == ("create", "web", "create")
@@ -86,7 +87,7 @@ def test_plan_beside_what_runs_names_each_change_its_class_and_its_cause(world: 
     actions = {
         each["name"]: each for each in json.loads(world.succeed("plan", world.specs, "-o", "json", code=2))["actions"]
     }
-    assert differences(before, everything(world)) == []
+    assert not (changes := differences(before, everything(world))), "\n".join(changes)
     changes = {name: each["class"] for name, each in actions.items()}
     assert changes == {"live": "live", "edit": "restart", "gone": "destroy", "new": "create"}
     assert "600001" in actions["edit"]["cause"] and "gone.yaml" in actions["gone"]["cause"]
