@@ -36,8 +36,10 @@ lint: setup ## ruff, mypy, import contracts
 	$(BIN)/lint-imports --no-cache
 
 test: setup ## every suite that fits this machine; says what was skipped and why
-	$(BIN)/pytest -q -n 2 tests/unit
-	$(BIN)/pytest -q tests/integration tests/e2e
+	@failed=0; \
+	$(BIN)/pytest -q -n 2 tests/unit || failed=1; \
+	$(BIN)/pytest -q tests/integration tests/e2e || failed=1; \
+	exit $$failed
 
 test-unit: setup ## the unit tests: seconds, no privileges
 	$(BIN)/pytest -q -n 2 tests/unit
