@@ -47,18 +47,19 @@ def test_a_second_apply_changes_nothing(any_world: World) -> None:
     any_world.apply()
     before = everything(any_world)
     any_world.apply()
-    assert not (changes := differences(before, everything(any_world))), "\n".join(changes)
+    assert not (written := differences(before, everything(any_world))), "\n".join(written)
 
 
 def test_an_apply_after_a_job_was_recorded_as_ended_changes_nothing(world: World) -> None:
     """The apply that finds it ended writes that down, and no later one has anything to write."""
     world.write("job.yaml", document("job", command=["true"], restartPolicy="Never"))
+    world.write("web.yaml", sleeper("web"))
     world.apply()
     state(world, "job", "Completed")
     world.apply()
     before = everything(world)
     world.apply()
-    assert not (changes := differences(before, everything(world))), "\n".join(changes)
+    assert not (written := differences(before, everything(world))), "\n".join(written)
 
 
 def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: World) -> None:
@@ -67,7 +68,7 @@ def test_plan_on_a_machine_that_never_ran_anything_leaves_no_trace(any_world: Wo
     before = everything(any_world)
     answer = any_world.reconciler("plan", any_world.specs, "-o", "json")
     assert answer.returncode == 2, answer.stderr
-    assert not (changes := differences(before, everything(any_world))), "\n".join(changes)
+    assert not (written := differences(before, everything(any_world))), "\n".join(written)
     assert not any_world.root.exists() and not any_world.runtime.exists()
     (action,) = json.loads(answer.stdout)["actions"]
     assert (action["op"], action["name"], action["class"]) == ("create", "web", "create")
@@ -87,7 +88,7 @@ def test_plan_beside_what_runs_names_each_change_its_class_and_its_cause(world: 
     actions = {
         each["name"]: each for each in json.loads(world.succeed("plan", world.specs, "-o", "json", code=2))["actions"]
     }
-    assert not (changes := differences(before, everything(world))), "\n".join(changes)
+    assert not (written := differences(before, everything(world))), "\n".join(written)
     changes = {name: each["class"] for name, each in actions.items()}
     assert changes == {"live": "live", "edit": "restart", "gone": "destroy", "new": "create"}
     assert "600001" in actions["edit"]["cause"] and "gone.yaml" in actions["gone"]["cause"]
