@@ -206,9 +206,11 @@ async def test_daemons_in_a_shared_pid_namespace_die_with_their_own_container_on
         assert (await agent.status("shop")).running and (await agent.status("shop.log")).running
 
 
-async def test_a_payload_dies_with_its_init(either: World) -> None:
+@pytest.mark.root
+@pytest.mark.parametrize("user", ["0", "65534"])
+async def test_a_payload_dies_with_its_init(either: World, user: str) -> None:
     async with either.agent() as agent:
-        await agent.launch("job", command=["/bin/sleep", "1000"])
+        await agent.launch("job", command=["/bin/sleep", "1000"], user=user)
         init, payload = await agent.pid("job"), await agent.payload("job")
         os.kill(init, signal.SIGKILL)
         ended = await agent.ended("job")
