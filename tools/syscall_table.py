@@ -14,9 +14,7 @@ import subprocess
 from pathlib import Path
 
 TABLE = Path(__file__).resolve().parents[1] / "reconciler" / "runtime" / "seccomp" / "syscalls.tsv"
-HEAD = (
-    "# name, number on x86_64, number on aarch64 (-: none). Written by tools/syscall_table.py, not to be edited.\n"
-)
+HEAD = "# name, number on x86_64, number on aarch64 (-: none). Written by tools/syscall_table.py, not to be edited.\n"
 
 X86_64 = ["-include", "asm/unistd_64.h"]
 AARCH64 = [

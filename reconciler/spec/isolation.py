@@ -76,7 +76,9 @@ class Security(Part):
     """Privileges; the defaults deny."""
 
     capabilities: Capabilities = Field(default_factory=Capabilities, description="Capabilities to add and drop.")
-    seccomp: Annotated[Text, AfterValidator(_seccomp)] = Field("default", description="default, unconfined, or the path of a profile.")
+    seccomp: Annotated[Text, AfterValidator(_seccomp)] = Field(
+        "default", description="default, unconfined, or the path of a profile."
+    )
     no_new_privileges: Flag = Field(True, description="Set-user-id programs gain nothing.")
     read_only_rootfs: Flag = Field(False, description="The root file system is read-only.")
     privileged: Flag = Field(False, description="Everything the host's root may do.")

@@ -28,8 +28,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def reaper() -> Iterator[None]:
+    """For as long as a module needs it: other tests wait for children of theirs that lead sessions too."""
     with Reaper():
         yield
 
