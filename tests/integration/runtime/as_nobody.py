@@ -36,12 +36,15 @@ async def main(base: Path) -> dict[str, object]:
     await containerizer.launch(config("long.nested", command=["/bin/sleep", "1000"]))
     status = await containerizer.status("long")
     said["message"] = status.message if status else ""
-    for field in ({"user": "0"}, {"namespaces": {"pid": "private"}}):
+    await containerizer.launch(config("shown", shell="grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status"))
+    await containerizer.wait("shown")
+    said["privileges"] = (settings.root / "containers/shown/logs/stdout").read_text().split()
+    for field in ({"user": "0"}, {"namespaces": {"pid": "private"}}, {"security": {"noNewPrivileges": False}}):
         try:
             await containerizer.launch(config("no", shell="x", **field))
         except Unsupported as error:
             said[next(iter(field))] = error.message
-    for name in ("job", "long"):
+    for name in ("job", "long", "shown"):
         await containerizer.destroy(name)
     said["left"] = list(containerizer.containers())
     await containerizer.close()

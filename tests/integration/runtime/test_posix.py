@@ -96,5 +96,6 @@ def test_an_ordinary_user_needs_nobodys_help(base: Path) -> None:
     assert (said["uid"], said["launcher"]) == (NOBODY, ["posix", "not root"])
     assert said["output"] == [str(NOBODY), str(home / "root/containers/job/sandbox")] and said["code"] == 3
     assert "only root" in said["user"] and "posix" in said["namespaces"] and "posix" in said["message"]
+    assert said["privileges"] == ["NoNewPrivs:", "1", "Seccomp:", "2"] and "unconfined" in said["security"]
     assert said["left"] == [] and not (home / "run").exists()
     assert [each for each in processes.below(os.getpid()) if "sleep" in processes.cmdline(each.pid)] == []
