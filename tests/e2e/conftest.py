@@ -25,7 +25,8 @@ FAILED = pytest.StashKey[bool]()
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        item.stash[FAILED] = True
+        for node in filter(None, (item, item.parent)):  # a world may be a test's own or its module's
+            node.stash[FAILED] = True
     return report
 
 
@@ -44,12 +45,23 @@ def user_command(nursery: processes.Nursery) -> Iterator[Path]:
     shutil.rmtree(base)
 
 
-def live(node: pytest.Item | pytest.Collector, make: Callable[[], World]) -> Iterator[World]:
-    """A world from its making to the leak check."""
+def live(
+    node: pytest.Item | pytest.Collector, make: Callable[[], World], fill: Callable[[World], None] = lambda world: None
+) -> Iterator[World]:
+    """A world from its making to the leak check, which follows even when it could not be filled."""
     world = make()
-    yield world
-    failed = node.stash.get(FAILED, False)
-    where = bundle.write(world, node.name) if failed else None
+    try:
+        fill(world)
+        yield world
+    except BaseException:
+        node.stash[FAILED] = True
+        raise
+    finally:
+        end(node, world)
+
+
+def end(node: pytest.Item | pytest.Collector, world: World) -> None:
+    where = bundle.write(world, node.name) if node.stash.get(FAILED, False) else None
     complaints = world.tear_down()
     if complaints and where is None:
         where = bundle.write(world, node.name)
@@ -59,9 +71,8 @@ def live(node: pytest.Item | pytest.Collector, make: Callable[[], World]) -> Ite
     world.sweep()
     world.remove()
     if complaints:
-        pytest.fail(
-            "after destroy --all:\n  " + "\n  ".join(complaints) + f"\n(failure bundle: {where})", pytrace=False
-        )
+        listed = "\n  ".join(complaints)
+        pytest.fail(f"after destroy --all:\n  {listed}\n(failure bundle: {where})", pytrace=False)
 
 
 @pytest.fixture

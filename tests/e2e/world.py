@@ -233,7 +233,7 @@ class World:
 
     def scope(self) -> leaks.Scope:
         owner = self.owner()
-        alone = os.environ.get("CI", "").lower() in ("true", "1")
+        alone = os.environ.get("CI", "").lower() in ("true", "1") and "PYTEST_XDIST_WORKER" not in os.environ
         return leaks.Scope((self.base,), (owner,) if owner else (), (self.runtime,), everything=alone)
 
     def cgroup_paths(self) -> list[str]:
