@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Iterable
 
 from reconciler.runtime.kernel import syscalls
@@ -63,17 +64,13 @@ PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
-_VERSION_3 = 0x20080522
 _HIGHEST = 63  # two words of 32 bits
 
 
-class _Header(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _Data(ctypes.Structure):
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
-
+# struct __user_cap_header_struct (this thread) and two of struct __user_cap_data_struct: plain bytes, because making
+# types and objects of ctypes would cost each child more than the calls
+_HEADER = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
+_SETS = struct.Struct("=6I")  # effective, permitted, inheritable of the lower 32, then of the higher
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 
@@ -100,9 +97,10 @@ def names(bits: int) -> frozenset[str]:
 
 def permitted() -> int:
     """Our permitted set."""
-    header, data = _Header(_VERSION_3, 0), (_Data * 2)()
-    _check(_libc.capget(ctypes.byref(header), data), "capget")
-    return int(data[0].permitted) | int(data[1].permitted) << 32
+    data = ctypes.create_string_buffer(_SETS.size)
+    _check(_libc.capget(_HEADER, data), "capget")
+    _, low, _, _, high, _ = _SETS.unpack(data.raw)
+    return int(low | high << 32)
 
 
 def bounding() -> int:
@@ -120,18 +118,28 @@ def bounding() -> int:
 
 
 def hold(bits: int) -> None:
-    """Permitted and effective become `bits`, inheritable and ambient nothing."""
-    header, data = _Header(_VERSION_3, 0), (_Data * 2)()
-    for word in range(2):
-        part = bits >> 32 * word & 0xFFFFFFFF
-        data[word] = _Data(part, part, 0)
-    _check(_libc.capset(ctypes.byref(header), data), "capset")
+    """Permitted and effective become `bits`, or what we have of them; inheritable and ambient nothing."""
+    try:
+        _set(bits)
+    except PermissionError:
+        _set(bits & permitted())
     syscalls.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def _set(bits: int) -> None:
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    _check(_libc.capset(_HEADER, _SETS.pack(low, low, 0, high, high, 0)), "capset")
 
 
 def limit(bits: int) -> None:
     """Drop all but `bits` from the bounding set, for good. Needs SETPCAP unless nothing is to drop."""
-    present = bounding()
     for number in range(_HIGHEST + 1):
-        if present >> number & 1 and not bits >> number & 1:
+        if bits >> number & 1:
+            continue
+        try:
             syscalls.prctl(PR_CAPBSET_DROP, number)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # one above the last that the kernel knows
+                return
+            if syscalls.prctl(PR_CAPBSET_READ, number):
+                raise

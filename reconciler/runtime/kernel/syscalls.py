@@ -216,7 +216,8 @@ def sethostname(name: str) -> None:
 
 
 def prctl(option: int, value: int) -> int:
-    return _check(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+    result: int = _libc.prctl(option, value, 0, 0, 0)
+    return result if result >= 0 else _check(result, f"prctl {option}")
 
 
 def death_signal() -> int:

