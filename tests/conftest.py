@@ -7,6 +7,8 @@ so there the session fails, naming every skipped test and its reason.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,13 @@ def writable_cgroups() -> bool:
     return any(os.access(path, os.W_OK) for path in Path("/sys/fs/cgroup").glob("*/cgroup.procs")) or os.access(
         "/sys/fs/cgroup/cgroup.procs", os.W_OK
     )
+
+
+def pytest_configure() -> None:
+    """A stopped run (SIGTERM, as from timeout(1)) tears down like an interrupted one: containers outlive who started
+    them, so a test process that simply died would leave them behind."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
