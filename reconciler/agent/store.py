@@ -111,19 +111,28 @@ class Store:
     # ---- rows
 
     def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
-        """Only what differs from the last time is written."""
+        """Only what differs is written: from the last time, and the first time from what an earlier agent left."""
         self._places.rows.mkdir(mode=0o711, parents=True, exist_ok=True)
         fresh = {row.name: json.dumps(as_json(row)).encode() for row in rows}
         for name, data in fresh.items():
             if self._published.get(name) != data:
-                _replace(self._places.rows / f"{name}.json", data)
+                _renew(self._places.rows / f"{name}.json", data)
         for file in self._places.rows.glob("*.json"):
             if file.stem not in fresh:
                 file.unlink(missing_ok=True)
         self._published = fresh
         if (data := json.dumps(dict(notes)).encode()) != self._notes:
-            _replace(self._places.notes, data)
+            _renew(self._places.notes, data)
             self._notes = data
+
+
+def _renew(path: Path, data: bytes) -> None:
+    try:
+        if path.read_bytes() == data:
+            return
+    except FileNotFoundError:
+        pass
+    _replace(path, data)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -78,6 +78,7 @@ FALLOC_FL_KEEP_SIZE = 0x01
 FALLOC_FL_PUNCH_HOLE = 0x02
 FALLOC_FL_COLLAPSE_RANGE = 0x08
 
+_SYS_RT_SIGACTION = 13 if os.uname().machine == "x86_64" else 134
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLONE3 = 435
@@ -255,6 +256,14 @@ def drop_file_head(fd: int, size: int, *, keep_size: bool = False) -> None:
     (a multiple of the block size; ext4 and xfs), or, with `keep_size`, turned into a hole (tmpfs too)."""
     mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE if keep_size else FALLOC_FL_COLLAPSE_RANGE
     _check(_libc.fallocate(fd, mode, 0, size), "fallocate")
+
+
+def default_disposition(number: int) -> None:
+    """SIG_DFL for a signal that the C library keeps for itself (32 and 33) and refuses to touch; whoever started us
+    may have had it ignored, which an exec hands on."""
+    action = ctypes.create_string_buffer(32)  # struct kernel_sigaction: handler, flags, restorer, mask, all zero
+    result = _libc.syscall(_SYS_RT_SIGACTION, number, action, None, ctypes.c_size_t(8))
+    _check(result, f"rt_sigaction {number}")
 
 
 def loopback_up() -> None:

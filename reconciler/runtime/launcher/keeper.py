@@ -32,6 +32,7 @@ VERSION = 2
 SOCKET = "keeper.sock"
 LOCK = "keeper.lock"
 ALREADY_KEPT = 3
+_LIBC_SIGNALS = (32, 33)
 LINGER = 0.3  # seconds without container and agent before it goes
 LINGER_AT_FIRST = 10.0  # the agent that started it has yet to connect
 
@@ -299,6 +300,8 @@ def main(runtime_dir: str) -> int:
         os.dup2(fd, number)
     syscalls.close_all_but({0, 1, 2, lock, ready_write})
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    for number in _LIBC_SIGNALS:
+        syscalls.default_disposition(number)  # the others each child resets for itself, after Python's own changes
     if os.geteuid() == 0:
         # a clone is seen in its container before it runs a line of its own, and must not be readable then
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

@@ -33,6 +33,7 @@ class Container:
         self.unwanted = False
         self.ending: asyncio.Task[None] | None = None
         self._checkpoints = checkpoints
+        self._written: Run | None = None
 
     @property
     def name(self) -> str:
@@ -47,9 +48,19 @@ class Container:
         """Change the run without writing it: for what is only shown."""
         self.run = replace(self.run, **changes)
 
+    @classmethod
+    def recovered(cls, run: Run, checkpoints: Checkpoints) -> Container:
+        """One that an earlier agent wrote down as `run`."""
+        container = cls(run, checkpoints)
+        container._written = run
+        return container
+
     def checkpoint(self, **changes: Any) -> None:
+        """Written only if it differs from what is on disk: an agent that finds all as it was leaves no trace."""
         self.run = replace(self.run, **changes)
-        self._checkpoints.write(self.run)
+        if self.run != self._written:
+            self._checkpoints.write(self.run)
+            self._written = self.run
 
     def enter(self, state: ContainerState) -> None:
         self.note(state=state)

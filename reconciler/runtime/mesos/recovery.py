@@ -50,7 +50,7 @@ class Recovery:
             log.warning("%s: an orphan without a record: destroyed", name)
             with contextlib.suppress(Retryable):
                 await self._endings.destroy(name, grace=0)
-        containers = [Container(run, self._shop.checkpoints) for run in runs]
+        containers = [Container.recovered(run, self._shop.checkpoints) for run in runs]
         self._shop.all.update({container.name: container for container in containers})
         taking = (self._take_up(container, running=container.name in alive) for container in containers)
         results = await asyncio.gather(*taking, return_exceptions=True)

@@ -172,6 +172,13 @@ def test_rows_are_written_when_they_change_and_leave_with_their_name(store: Stor
     assert json.loads(places.notes.read_text()) == {}
 
 
+def test_what_an_earlier_agent_published_alike_is_left_as_it_is(store: Store, places: Places) -> None:
+    Store(places).publish([row("a")], {"x.txt": "no spec file"})
+    before = [(places.rows / "a.json").stat().st_ino, places.notes.stat().st_ino]
+    store.publish([row("a")], {"x.txt": "no spec file"})
+    assert [(places.rows / "a.json").stat().st_ino, places.notes.stat().st_ino] == before
+
+
 def test_rows_of_an_earlier_agent_leave_too(store: Store, places: Places) -> None:
     Store(places).publish([row("old")], {})
     store.publish([row("new")], {})
