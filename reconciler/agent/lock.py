@@ -7,6 +7,7 @@ destroys them later must look in the same places. Standard library only: reading
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -35,10 +36,12 @@ class AgentAlive(ReconcilerError):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lock. source: what a daemon converges; None for a command that is done soon."""
+    """Who holds the lock. source: what a daemon converges; None for a command that is done soon.
+    published: the rows in the runtime directory are its own, not an earlier agent's."""
 
     pid: int | None
     source: str | None
+    published: bool = False
 
 
 class AgentLock:
@@ -59,7 +62,7 @@ class AgentLock:
                 found = _read(self._fd)
                 raise AgentAlive(found.pid, found.source, str(self._places.root))
             os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "source": self._source}).encode(), 0)
+            os.pwrite(self._fd, _line(os.getpid(), self._source, published=False), 0)
             _claim(self._places, self._flags)
         except BaseException:
             os.close(self._fd)
@@ -84,6 +87,23 @@ def _exclusive(fd: int) -> bool:
         time.sleep(_POLL)
 
 
+def _line(pid: int, source: str | None, *, published: bool) -> bytes:
+    """Of the same length whether published or not, so that a reader never sees half of it."""
+    return json.dumps({"pid": pid, "source": source, "published": int(published)}).encode()
+
+
+def say_published(places: Places) -> None:
+    """The agent, which is us, has looked: its rows are true. Nothing happens without the lock."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(places.lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            found = _read(fd)
+            if found.pid == os.getpid() and not found.published:
+                os.pwrite(fd, _line(os.getpid(), found.source, published=True), 0)
+        finally:
+            os.close(fd)
+
+
 def holder(places: Places) -> Holder | None:
     """Who runs an agent on this root; None when nobody does. Leaves the lock as it is."""
     try:
@@ -101,8 +121,8 @@ def holder(places: Places) -> Holder | None:
 
 def _read(fd: int) -> Holder:
     try:
-        data = json.loads(os.pread(fd, 4096, 0))
-        return Holder(int(data["pid"]), data.get("source"))
+        data = json.loads(os.pread(fd, 65536, 0))
+        return Holder(int(data["pid"]), data.get("source"), bool(data.get("published")))
     except (ValueError, KeyError, TypeError):
         return Holder(None, None)
 

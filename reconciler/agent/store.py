@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.agent import removal
+from reconciler.agent.lock import say_published
 from reconciler.agent.paths import Places, sandbox_of
 from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
@@ -122,6 +123,8 @@ class Store:
                 file.unlink(missing_ok=True)
         self._published = fresh
         if (data := json.dumps(dict(notes)).encode()) != self._notes:
+            if self._notes is None:
+                say_published(self._places)
             _renew(self._places.notes, data)
             self._notes = data
 

@@ -102,6 +102,9 @@ class Operations:
 
     async def _start(self, job: Job) -> Ending:
         name = job.action.name
+        want = self._wanted(name)
+        if want is not None and (refused := self._containerizer.refuses(want.spec)) is not None:
+            raise Unsupported(refused)  # before what runs is ended for it: the last good version goes on
         exit = await self._end(job) if name in self._containerizer.containers() else None
         want = self._wanted(name)
         if job.superseded or want is None or want.digest != job.action.digest:

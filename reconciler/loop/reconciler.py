@@ -13,6 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.loop.outcome import Outcome, not_gone, out_of_time, verdict
 from reconciler.loop.passes import Passes, is_within
@@ -46,6 +47,8 @@ class Reconciler:
     async def start(self) -> None:
         """Rebuild what is known: the containerizer's containers, then our records."""
         self._loop = asyncio.get_running_loop()
+        # the default is a handful per core: as many calls stuck in the kernel would hold up every other
+        self._loop.set_default_executor(ThreadPoolExecutor(self.settings.threads, thread_name_prefix="work"))
         async with asyncio.timeout(self.settings.recover):
             await self._containerizer.recover()
         self._passes.ledger.load()

@@ -9,7 +9,7 @@ from reconciler.loop.operations import Limits
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Seconds, but for `concurrency`: launches at a time.
+    """Seconds, but for `concurrency`, launches at a time, and `threads`, blocking calls at a time.
 
     resync            a full look at least this often, whatever events say
     slot_lease        a launch that takes longer no longer counts towards `concurrency`
@@ -22,6 +22,7 @@ class Settings:
 
     resync: float = 2.0
     concurrency: int = 16
+    threads: int = 64
     slot_lease: float = 2.0
     observe_patience: float = 0.5
     observe_limit: float = 30.0

@@ -25,7 +25,7 @@ from reconciler.runtime.containerizer import (
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
-    from reconciler.spec.model import ResourceAmounts
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,10 @@ class ComposingContainerizer:
                 raise result
             for name in containerizer.containers():
                 self._entries[name] = _Entry(Composed.LAUNCHED, containerizer)
+
+    def refuses(self, spec: ContainerSpec) -> str | None:
+        reasons = (containerizer.refuses(spec) for containerizer in self._containerizers)
+        return next((reason for reason in reasons if reason is not None), None)
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.name in self._entries:

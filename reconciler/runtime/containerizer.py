@@ -125,6 +125,11 @@ class Containerizer(Protocol):
         One unreadable container never fails the others."""
         ...
 
+    def refuses(self, spec: ContainerSpec) -> str | None:
+        """Why this host cannot run the spec as written, known without trying: asked before what runs is ended for it.
+        None: nothing stands against it, or it is no spec for this containerizer."""
+        ...
+
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         """Returns when the payload has been exec'ed. Raises LaunchFailed (the run is then kept as
         a termination), Unsupported, Terminal or Retryable; a partial launch has been undone or is

@@ -60,6 +60,17 @@ def test_an_agent_that_was_killed_and_started_again_restarts_nothing(any_world: 
         plan_is_empty(any_world)
 
 
+def test_the_rows_of_the_next_agent_are_believed_although_nothing_has_changed(any_world: World) -> None:
+    """It finds all as the last one left it, and writes nothing; `ps` goes by its word all the same."""
+    any_world.write("job.yaml", document("job", shell="exit 3", restartPolicy="Never"))
+    with any_world.agent() as agent:
+        exited(any_world, "job", 3)
+        agent.stop(signal.SIGTERM)
+    with any_world.agent():
+        eventually(lambda: "starting" not in any_world.rows()["job"]["message"], "it has looked")
+        assert any_world.rows()["job"]["status"] == "Failed"
+
+
 def test_an_exit_that_happened_while_the_agent_was_dead_is_reported(any_world: World) -> None:
     """A one-shot that ends unseen is over all the same, with its own exit code, and is not run again."""
     any_world.write("job.yaml", document("job", shell=JOB, restartPolicy="Never"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import processes
-from tests.e2e.checks import instance, payload, running, state
+from tests.e2e.checks import instance, message_contains, not_restarted, payload, restarted, running, state
 from tests.e2e.conftest import live, ordinary
 from tests.e2e.world import World, document, sleeper
 
@@ -98,3 +98,15 @@ def test_root_may_choose_the_posix_launcher(
     first = instance(world, "web").pid
     assert processes.namespace(first, "pid") == processes.namespace("self", "pid")
     assert not [path for path in world.cgroup_paths() if path.endswith("/web")]
+
+
+def test_an_edit_that_this_launcher_cannot_give_leaves_the_running_one_alone(user_world: World) -> None:
+    """The last good version goes on, and says what stands against the new one."""
+    user_world.write("web.yaml", sleeper("web"))
+    with user_world.agent():
+        before = instance(user_world, "web")
+        user_world.write("web.yaml", sleeper("web", hostname="other"))
+        message_contains(user_world, "web", "posix launcher")
+        not_restarted(user_world, before)
+        user_world.write("web.yaml", sleeper("web", env={"NEW": "1"}))
+        restarted(user_world, before, by="env")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -33,6 +34,15 @@ END_NOW = signal.SIGRTMAX
 
 _ALL_SIGNALS = signal.valid_signals()
 _UMASK = 0o022
+_started_with: list[tuple[int, int]] = []
+
+
+def raise_descriptor_limit() -> None:
+    """The keeper holds some descriptors per container, so it takes all it may; its children get back what it was
+    started with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _started_with[:] = [(soft, hard)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> NoReturn:
@@ -72,6 +82,8 @@ def _settle(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(_UMASK)
+    for limits in _started_with:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     syscalls.set_title(*title, f"init {plan['name']}")
     syscalls.set_process_name("init")
 

@@ -64,8 +64,15 @@ def start(runtime_dir: Path) -> None:
             check=False,
         )
     if result.returncode not in (0, ALREADY_KEPT):
-        said = result.stderr.decode(errors="replace").strip().splitlines()
+        said = result.stderr.decode(errors="replace").strip().splitlines() or _last_words(runtime_dir)
         raise OSError(f"the keeper of {runtime_dir} did not start: {said[-1] if said else result.returncode}")
+
+
+def _last_words(runtime_dir: Path) -> list[str]:
+    """A keeper that has let go of its starter's descriptors complains to its own log."""
+    with contextlib.suppress(OSError):
+        return (runtime_dir / "keeper.log").read_text(errors="replace").splitlines()
+    return []
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ import socket
 import time
 
 from reconciler.runtime.kernel import proc, syscalls
-from reconciler.runtime.launcher import channel, cloning
+from reconciler.runtime.launcher import channel, child, cloning
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.launcher.wards import Ward, Wards
 
@@ -248,10 +248,10 @@ class Keeper:
 
 def _end_orphans(session: int, spared: set[int]) -> None:
     """Kill what a first process left to us, and all below it: where no cgroup tells, its session does."""
-    for child in proc.own_children():
-        stat = None if child in spared else proc.read_stat(child)
+    for orphan in proc.own_children():
+        stat = None if orphan in spared else proc.read_stat(orphan)
         if stat is not None and stat.session == session:
-            for pid in (*proc.descendants(child), child):
+            for pid in (*proc.descendants(orphan), orphan):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -300,6 +300,7 @@ def main(runtime_dir: str) -> int:
         os.dup2(fd, number)
     syscalls.close_all_but({0, 1, 2, lock, ready_write})
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    child.raise_descriptor_limit()
     for number in _LIBC_SIGNALS:
         syscalls.default_disposition(number)  # the others each child resets for itself, after Python's own changes
     if os.geteuid() == 0:

@@ -35,7 +35,7 @@ from reconciler.runtime.mesos.rotation import Bounds, rotate
 from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:
-    from reconciler.spec.model import ResourceAmounts
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,12 @@ class MesosContainerizer:
         await self._recovery.recover()
         self._rotating = asyncio.create_task(self._rotate_logs(), name="log rotation")
 
+    def refuses(self, spec: ContainerSpec) -> str | None:
+        if spec.type != "mesos":
+            return None
+        launcher = self._shop.launcher
+        return "; ".join(refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)) or None
+
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.spec.type != "mesos":
             return LaunchResult.NOT_SUPPORTED
@@ -72,9 +78,8 @@ class MesosContainerizer:
             return LaunchResult.ALREADY_LAUNCHED
         if config.name in self._shop.quarantined:
             raise Retryable(self._shop.quarantined[config.name], Reason.RECORD_UNREADABLE)
-        launcher = self._shop.launcher
-        if refused := refusals(config.spec, launcher.name, launcher.gives, limits=launcher.limits):
-            raise Unsupported("; ".join(refused))
+        if (refused := self.refuses(config.spec)) is not None:
+            raise Unsupported(refused)
         await self._launch(config, self._parent_of(config))
         self._shop.notify(config.name)
         return LaunchResult.LAUNCHED

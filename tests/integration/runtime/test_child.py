@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import struct
 from pathlib import Path
@@ -70,6 +71,17 @@ async def test_no_signal_is_ignored_from_the_start(either: World) -> None:
     async with either.agent() as agent:
         lines = await agent.run("job", command=["/bin/grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"])
     assert [line.split()[1] for line in lines] == ["0" * 16, "0" * 16]
+
+
+async def test_its_limit_on_descriptors_is_what_the_agent_was_started_with(either: World) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft // 2, hard))
+    try:
+        async with either.agent() as agent:
+            lines = await agent.run("job", shell="ulimit -Sn; ulimit -Hn")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert lines == [str(soft // 2), str(hard)]
 
 
 def _ignore(number: int) -> None:

@@ -57,6 +57,19 @@ def test_a_killed_container_comes_back(world: World) -> None:
     play(scene())
 
 
+def test_what_runs_is_not_ended_for_an_edit_that_this_host_refuses(world: World) -> None:
+    async def scene() -> None:
+        world.files.texts["web.yaml"] = document("web")
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Running")
+        world.containers.of("web").refusal = "no such thing here"
+        world.files.texts["web.yaml"] = document("web", "hostname: other")
+        await agent.until(lambda: "no such thing here" in world.records.rows["web"].message)
+        assert world.status("web") == "Running" and world.containers.launches["web"] == 1
+
+    play(scene())
+
+
 def test_a_crash_loop_tries_later_each_time(world: World) -> None:
     async def scene() -> None:
         world.files.texts["web.yaml"] = document("web")

@@ -18,7 +18,7 @@ from reconciler.errors import LaunchFailed
 from reconciler.loop.reconciler import Reconciler, Settings
 from reconciler.loop.values import Record, Recorded, Row
 from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination
-from reconciler.spec.model import ResourceAmounts
+from reconciler.spec.model import ContainerSpec, ResourceAmounts
 from reconciler.spec.sources.listing import Listing
 from reconciler.states import ContainerState, Reason
 from tests.unit.loop.values import NOW, SOURCE, listing
@@ -69,6 +69,7 @@ class Behaviour:
     update_error: Exception | None = None
     silent: bool = False
     supported: bool = True
+    refusal: str | None = None
 
 
 @dataclass
@@ -91,6 +92,9 @@ class Containers:
         for name, status in list(self.known.items()):
             if status.state is ContainerState.PREPARING:
                 del self.known[name]
+
+    def refuses(self, spec: ContainerSpec) -> str | None:
+        return self.of(spec.name).refusal
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         name, behaviour = config.name, self.of(config.name)

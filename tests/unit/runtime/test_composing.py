@@ -35,6 +35,9 @@ class Fake:
         if self.recovery:
             raise self.recovery
 
+    def refuses(self, spec: ContainerSpec) -> str | None:
+        return None
+
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         self.asked.append(f"launch {config.name}")
         await self.go.wait()
