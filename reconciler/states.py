@@ -81,3 +81,21 @@ class ChangeClass(StrEnum):
     CREATE = "create"
     DESTROY = "destroy"
     ADOPT = "adopt"
+
+
+class EventType(StrEnum):
+    """What an event tells; `events` prints it. See `loop/events`."""
+
+    ACTING = "Acting"
+    APPLIED = "Applied"
+    STARTED = "Started"
+    ENDED = "Ended"
+    STATUS = "Status"
+    READY = "Ready"
+    NOT_READY = "NotReady"
+    DESTROYED = "Destroyed"
+    # of the agent, about no container
+    AGENT_STARTED = "AgentStarted"
+    AGENT_STOPPED = "AgentStopped"
+    SOURCE_UNKNOWN = "SourceUnknown"
+    SOURCE_KNOWN = "SourceKnown"

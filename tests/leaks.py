@@ -22,7 +22,7 @@ from tests import processes
 from tests.processes import names
 
 PROMISE = 1.0  # seconds after the last container went
-KEPT = {"lock", "keeper.lock", "owner", "notes.json"}  # a lock or identity may stay: it belongs to no container
+KEPT = {"lock", "keeper.lock", "owner", "notes.json", "events.jsonl", "events.1.jsonl"}  # these belong to no container
 
 
 @dataclass(frozen=True, slots=True)

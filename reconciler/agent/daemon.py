@@ -14,18 +14,27 @@ import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from reconciler import __version__
 from reconciler.agent.control import Answer, Handler, Request, Server
+from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import AgentLock, owner_id
+from reconciler.agent.notify import Notifier
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
+from reconciler.loop.events import Event
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.reconciler import Reconciler
 from reconciler.runtime.build import build, choose_launcher
 from reconciler.spec.sources.directory import DirectorySource
+from reconciler.states import EventType
+
+_NOTIFY_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +42,13 @@ log = logging.getLogger(__name__)
 class Daemon:
     """One agent on one source."""
 
-    def __init__(self, places: Places, directory: Path, options: AgentOptions) -> None:
+    def __init__(self, places: Places, directory: Path, options: AgentOptions, notify: Sequence[str]) -> None:
         self.places = places
+        self.notifier = Notifier(notify)
+        self._events = EventLog(places)
         self.source = DirectorySource(directory, self._wake)
         containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
-        self.reconciler = Reconciler(self.source, containerizer, Store(places))
+        self.reconciler = Reconciler(self.source, containerizer, Store(places, self.notifier.hear))
         self._stop = asyncio.Event()
 
     def _wake(self) -> None:
@@ -50,6 +61,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         server = Server(self.places.control, self._handlers())
         await asyncio.to_thread(self.source.start)
+        self._tell(EventType.AGENT_STARTED, f"reconciler {__version__}, pid {os.getpid()}, on {self.source.identity}")
         try:
             await self.reconciler.start()
             await server.start()
@@ -59,6 +71,11 @@ class Daemon:
             await server.close()
             await asyncio.to_thread(self.source.stop)
             await self.reconciler.close()
+            self._tell(EventType.AGENT_STOPPED, f"pid {os.getpid()}; containers stay")
+            await asyncio.to_thread(self.notifier.close, _NOTIFY_SECONDS)
+
+    def _tell(self, kind: EventType, message: str) -> None:
+        self._events.append([Event(time.time(), kind, None, message)])
 
     # ---- control
 
@@ -107,8 +124,9 @@ def _seconds(request: Request) -> float:
     return float(seconds)
 
 
-def run(places: Places, directory: Path, options: AgentOptions) -> int:
-    """Until SIGTERM or SIGINT. Raises ReconcilerError for what keeps it from starting."""
+def run(places: Places, directory: Path, options: AgentOptions, notify: Sequence[str] = ()) -> int:
+    """Until SIGTERM or SIGINT. notify: commands and webhooks, see `notify`. Raises ReconcilerError for what keeps it
+    from starting."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
@@ -117,12 +135,12 @@ def run(places: Places, directory: Path, options: AgentOptions) -> int:
         if not directory.is_dir():
             log.warning("%s is no directory: nothing is started or pruned until it is", directory)
         log.info("launcher %s (%s); root %s, runtime directory %s", name, why, places.root, places.runtime_dir)
-        asyncio.run(_run(places, directory, options))
+        asyncio.run(_run(places, directory, options, notify))
     return 0
 
 
-async def _run(places: Places, directory: Path, options: AgentOptions) -> None:
-    await Daemon(places, directory, options).run()
+async def _run(places: Places, directory: Path, options: AgentOptions, notify: Sequence[str]) -> None:
+    await Daemon(places, directory, options, notify).run()
 
 
 def _say_ready() -> None:

@@ -34,6 +34,11 @@ class Places:
         return self.root / "containers"
 
     @property
+    def events(self) -> Path:
+        """The agent's own, and those of names that are gone."""
+        return self.root / "events.jsonl"
+
+    @property
     def rows(self) -> Path:
         return self.runtime_dir / "rows"
 

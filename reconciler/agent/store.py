@@ -2,7 +2,8 @@
 
     ROOT/containers/<name>/record.json   what was last applied; temporary file, rename; fsync of file and
                                          directory in one batch per pass (`flush`)
-    RUNTIME/rows/<name>.json             one row of `ps` each; temporary file, rename, no fsync
+    RUNTIME/rows/<name>.json             one row of `ps` each; temporary file, rename, no fsync; public: a script may
+                                         wait for it to change
     RUNTIME/notes.json                   remarks on the source
 
 An unreadable record quarantines its own name only. A record says which form of the spec it holds, so that a
@@ -16,14 +17,16 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from reconciler.agent import removal
+from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import say_published
 from reconciler.agent.paths import Places, sandbox_of
+from reconciler.loop.events import Event, between
 from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
 from reconciler.runtime.containerizer import Termination
@@ -37,10 +40,12 @@ VERSION = 1
 class Store:
     """See `loop.values.Journal`."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, heard: Callable[[Sequence[Event]], None] = lambda events: None) -> None:
+        """heard: called in a thread with events that were just written down."""
         self._places = places
+        self._log, self._heard = EventLog(places), heard
         self._dirty: set[Path] = set()
-        self._published: dict[str, bytes] = {}
+        self._published: dict[str, bytes] | None = None
         self._notes: bytes | None = None
 
     # ---- records
@@ -111,22 +116,51 @@ class Store:
 
     # ---- rows
 
-    def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
+    def publish(self, rows: Iterable[Row], notes: Mapping[str, str], told: Sequence[Event]) -> None:
         """Only what differs is written: from the last time, and the first time from what an earlier agent left."""
         self._places.rows.mkdir(mode=0o711, parents=True, exist_ok=True)
+        old = self._left() if self._published is None else self._published
         fresh = {row.name: json.dumps(as_json(row)).encode() for row in rows}
+        happened = [*told, *_differences(old, fresh)]
+        self._log.append(happened)
         for name, data in fresh.items():
-            if self._published.get(name) != data:
-                _renew(self._places.rows / f"{name}.json", data)
-        for file in self._places.rows.glob("*.json"):
-            if file.stem not in fresh:
-                file.unlink(missing_ok=True)
+            if old.get(name) != data:
+                _replace(self._places.rows / f"{name}.json", data)
+        for name in old.keys() - fresh.keys():
+            (self._places.rows / f"{name}.json").unlink(missing_ok=True)
         self._published = fresh
+        if happened:
+            self._heard(happened)
         if (data := json.dumps(dict(notes)).encode()) != self._notes:
             if self._notes is None:
                 say_published(self._places)
             _renew(self._places.notes, data)
             self._notes = data
+
+    def _left(self) -> dict[str, bytes]:
+        """The rows of an earlier agent."""
+        found = {}
+        for file in self._places.rows.glob("*.json"):
+            with contextlib.suppress(OSError):
+                found[file.stem] = file.read_bytes()
+        return found
+
+
+def _differences(old: Mapping[str, bytes], fresh: Mapping[str, bytes]) -> Iterator[Event]:
+    now = time.time()
+    for name in sorted(old.keys() | fresh.keys(), key=lambda name: name.split(".")):
+        before, after = old.get(name), fresh.get(name)
+        if before != after:
+            yield from between(_row(before), _row(after), now)
+
+
+def _row(data: bytes | None) -> dict[str, Any] | None:
+    """None for one that an earlier version left in a form of its own."""
+    try:
+        found: dict[str, Any] | None = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return found
 
 
 def _renew(path: Path, data: bytes) -> None:

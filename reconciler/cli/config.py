@@ -24,7 +24,8 @@ def fill_in(args: argparse.Namespace, path: str) -> None:
         if name not in KNOWN:
             raise ReconcilerError(f"{path}: no such option: {key}; there are: {', '.join(sorted(KNOWN))}")
         if hasattr(args, name) and getattr(args, name) is None:
-            setattr(args, name, _text(value, f"{path}: {key}"))
+            text = _text(value, f"{path}: {key}")
+            setattr(args, name, ([text] if isinstance(value, str) else value) if name in REPEATED else text)
 
 
 def _text(value: object, where: str) -> str:
@@ -36,7 +37,8 @@ def _text(value: object, where: str) -> str:
     return value
 
 
-KNOWN = frozenset(
+REPEATED = frozenset({"notify"})
+KNOWN = REPEATED | frozenset(
     {"root", "runtime_dir", "output", "containerizers", "isolation", "launcher", "cgroups_root"}
     | {"docker_agent_image", "hooks"}
 )

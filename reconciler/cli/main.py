@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("status", "how the source and each container are"),
     "why": ("why", "the chain from the file to what is the case"),
     "inspect": ("inspect", "everything known about one container, as JSON"),
+    "events": ("events", "what happened to containers, and to the source"),
     "logs": ("logs", "print a container's output"),
     "exec": ("exec", "run a command inside a container"),
     "attach": ("attach", "see a container's output and type into it"),

@@ -11,6 +11,12 @@ from reconciler.cli import agent_options
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="absolute or not, it is this path that owns its names")
+    parser.add_argument(
+        "--notify",
+        action="append",
+        metavar="COMMAND|URL",
+        help="told of each transition, as JSON: on standard input, or by POST; may be given more than once",
+    )
     agent_options.add(parser)
 
 
@@ -19,6 +25,6 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import InTheWay
 
     try:
-        return run_daemon(places, absolute(args.directory), agent_options.chosen(args))
+        return run_daemon(places, absolute(args.directory), agent_options.chosen(args), args.notify or ())
     except AgentAlive as alive:
         raise InTheWay(alive.message) from None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from reconciler.agent import report
+from reconciler.agent import eventlog, report
 from reconciler.agent.lock import holder
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
 from reconciler.cli.status import exit_in_words
 from reconciler.cli.table import clean
+from reconciler.states import EventType
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,11 @@ def run(args: argparse.Namespace, places: Places) -> int:
     return 0
 
 
+def _last_action(name: str, places: Places) -> str | None:
+    acted = [event for event in eventlog.past(places, name) if event["type"] == EventType.ACTING]
+    return f"{acted[-1]['op']} at {acted[-1]['at']}: {acted[-1]['message']}" if acted else None
+
+
 def _chain(name: str, row: report.JsonRow, places: Places) -> list[tuple[str, str]]:
     chain = [("file", row["source"] or "none that is known")]
     try:
@@ -44,6 +50,8 @@ def _chain(name: str, row: report.JsonRow, places: Places) -> list[tuple[str, st
             life = record["life"]
             chain.append(("applied", f"generation {record['generation']}, digest {record['digest'][:12]}"))
             chain.append(("runs", f"{life['starts']} starts, {life['failures']} failures in a row"))
+    if acted := _last_action(name, places):
+        chain.append(("acted", acted))
     if ended := exit_in_words(row["exit"]):
         chain.append(("last exit", ended))
     chain.append(("now", f"{row['status']}" + (f", pid {row['pid']}" if row["pid"] else "")))

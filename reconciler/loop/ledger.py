@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from reconciler.loop.events import Event
 from reconciler.loop.values import Journal, Record, Recorded, Row
 
 
@@ -23,6 +24,7 @@ class Ledger:
         self._unflushed = False
         self._published: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
         self._wanted: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
+        self._told: list[Event] = []
         self._writing: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
@@ -62,10 +64,14 @@ class Ledger:
         self._sandboxes.pop(name, None)
         self._unflushed = True
 
+    def tell(self, event: Event) -> None:
+        """Written down with the rows of this pass."""
+        self._told.append(event)
+
     def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
         """Have the records made durable and the rows readable, soon and in this order."""
         self._wanted = tuple(rows), dict(notes)
-        if self._writing is None and (self._unflushed or self._wanted != self._published):
+        if self._writing is None and (self._unflushed or self._told or self._wanted != self._published):
             self._writing = asyncio.create_task(self._write(), name="journal")
 
     async def drain(self) -> None:
@@ -81,7 +87,7 @@ class Ledger:
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._unflushed or self._wanted != self._published:
+            while self._unflushed or self._told or self._wanted != self._published:
                 if self._unflushed:
                     self._unflushed = False
                     try:
@@ -89,9 +95,10 @@ class Ledger:
                     except OSError:
                         self._unflushed = True
                         raise
-                if self._wanted is not None and self._wanted != self._published:
-                    wanted = self._wanted
-                    await loop.run_in_executor(self._threads, self._journal.publish, wanted[0], wanted[1])
-                    self._published = wanted
+                if (wanted := self._wanted) is None:
+                    return
+                told, self._told = self._told, []
+                await loop.run_in_executor(self._threads, self._journal.publish, *wanted, told)
+                self._published = wanted
         finally:
             self._writing = None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 
 from reconciler.loop import guard
 from reconciler.loop.desired import desire
+from reconciler.loop.events import acting, source_changed
 from reconciler.loop.ledger import Ledger
 from reconciler.loop.life import settle
 from reconciler.loop.lister import Lister
@@ -129,7 +130,10 @@ class Passes:
         if listing is None or self._source is None:
             self.desired = NOTHING
             return
+        unknown = self.desired.unknown_reason
         self.desired = desire(listing, recorded, self._source.identity)
+        if event := source_changed(unknown, self.desired.unknown_reason, self._clock()):
+            self.ledger.tell(event)
         self.retry_after = listing.retry_after
         self.busy_files = listing.busy
         gone = guard.dropped(self.desired, recorded)
@@ -172,6 +176,7 @@ class Passes:
             for name in [name for name in self._troubles if name.startswith(action.name + ".")]:
                 del self._troubles[name]
         self._first_tried.setdefault(action.name, self._clock())
+        self.ledger.tell(acting(action, self._clock()))
         self.workers.start(action, self._operations.perform)
 
     def _worker_done(self, job: Job, outcome: Ending, error: BaseException | None) -> None:

@@ -8,7 +8,7 @@ is never `absent`. Pure data: no I/O, no clock; times are seconds since the epoc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,7 @@ from reconciler.spec.model import ContainerSpec
 from reconciler.states import ChangeClass, ContainerState, Reason, Status
 
 if TYPE_CHECKING:
+    from reconciler.loop.events import Event
     from reconciler.spec.sources.listing import Listing
 
 
@@ -264,9 +265,10 @@ class Journal(Protocol):
 
     def flush(self) -> None: ...
 
-    def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
+    def publish(self, rows: Iterable[Row], notes: Mapping[str, str], told: Sequence[Event]) -> None:
         """Make the rows readable for `ps` with or without an agent; drops rows of names not given.
-        notes: source-wide remarks (path → why ignored, "source" → why it is unknown)."""
+        notes: source-wide remarks (path → why ignored, "source" → why it is unknown).
+        told: events since the last time; those that the rows tell by their differences are not among them."""
         ...
 
 

@@ -87,7 +87,7 @@ def test_an_unreadable_record_is_shown_as_held(places: Places, store: Store) -> 
 
 def test_a_row_has_the_same_keys_whoever_made_it(places: Places, store: Store) -> None:
     store.save(record("a"))
-    store.publish([row("b")], {})
+    store.publish([row("b")], {}, [])
     from_record, from_agent = report.rows(places)
     assert from_record.keys() == from_agent.keys()
 
@@ -98,20 +98,20 @@ def test_a_root_that_does_not_exist_has_no_rows(places: Places) -> None:
 
 
 def test_a_living_agents_rows_are_believed_once_it_has_looked(places: Places) -> None:
-    Store(places).publish([row("web")], {})
+    Store(places).publish([row("web")], {}, [])
     with AgentLock(places, "/specs"):
         assert report.rows(places)[0]["status"] == "Pending", "pid 7 is nobody that was launched"
-        Store(places).publish([row("web")], {})
+        Store(places).publish([row("web")], {}, [])
         assert report.rows(places)[0]["status"] == "Running"
 
 
 def test_rows_come_parents_first(places: Places) -> None:
-    Store(places).publish([row(name) for name in ("a.b", "a-c", "a.b.c", "a")], {})
+    Store(places).publish([row(name) for name in ("a.b", "a-c", "a.b.c", "a")], {}, [])
     assert [found["name"] for found in report.rows(places)] == ["a", "a.b", "a.b.c", "a-c"]
 
 
 def test_a_row_that_vanishes_while_looking_is_no_error(places: Places) -> None:
-    Store(places).publish([row("web")], {})
+    Store(places).publish([row("web")], {}, [])
     (places.rows / "gone.json").symlink_to("nowhere")
     assert [found["name"] for found in report.rows(places)] == ["web"]
     assert json.loads(places.notes.read_text()) == report.notes(places) == {}

@@ -93,7 +93,7 @@ def test_a_crash_before_the_rename_leaves_the_record_as_it_was(store: Store, pla
 
 def test_records_and_rows_are_for_their_owner_alone(store: Store, places: Places) -> None:
     store.save(record("shop"))
-    store.publish([row("shop")], {})
+    store.publish([row("shop")], {}, [])
     for path in (places.records / "shop" / "record.json", places.rows / "shop.json", places.notes):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -162,24 +162,24 @@ def test_a_link_that_a_container_planted_is_not_followed(store: Store, tmp_path:
 
 
 def test_rows_are_written_when_they_change_and_leave_with_their_name(store: Store, places: Places) -> None:
-    store.publish([row("a"), row("b")], {"x.txt": "no spec file"})
+    store.publish([row("a"), row("b")], {"x.txt": "no spec file"}, [])
     before = (places.rows / "a.json").stat().st_ino
-    store.publish([row("a"), row("b", "new")], {"x.txt": "no spec file"})
+    store.publish([row("a"), row("b", "new")], {"x.txt": "no spec file"}, [])
     assert (places.rows / "a.json").stat().st_ino == before
     assert json.loads((places.rows / "b.json").read_text())["message"] == "new"
-    store.publish([row("b", "new")], {})
+    store.publish([row("b", "new")], {}, [])
     assert [path.name for path in places.rows.iterdir()] == ["b.json"]
     assert json.loads(places.notes.read_text()) == {}
 
 
 def test_what_an_earlier_agent_published_alike_is_left_as_it_is(store: Store, places: Places) -> None:
-    Store(places).publish([row("a")], {"x.txt": "no spec file"})
+    Store(places).publish([row("a")], {"x.txt": "no spec file"}, [])
     before = [(places.rows / "a.json").stat().st_ino, places.notes.stat().st_ino]
-    store.publish([row("a")], {"x.txt": "no spec file"})
+    store.publish([row("a")], {"x.txt": "no spec file"}, [])
     assert [(places.rows / "a.json").stat().st_ino, places.notes.stat().st_ino] == before
 
 
 def test_rows_of_an_earlier_agent_leave_too(store: Store, places: Places) -> None:
-    Store(places).publish([row("old")], {})
-    store.publish([row("new")], {})
+    Store(places).publish([row("old")], {}, [])
+    store.publish([row("new")], {}, [])
     assert [path.name for path in places.rows.iterdir()] == ["new.json"]

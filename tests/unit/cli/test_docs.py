@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.cli.main import VERBS
 from reconciler.spec.schema import describe
-from reconciler.states import ContainerState, Reason, Status
+from reconciler.states import ContainerState, EventType, Reason, Status
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -19,7 +19,7 @@ def fields(path: str) -> list[str]:
     return [each.path.rpartition(".")[2] for each in found.fields]
 
 
-@pytest.mark.parametrize("word", [*VERBS, *Status, *Reason, *ContainerState])
+@pytest.mark.parametrize("word", [*VERBS, *Status, *Reason, *ContainerState, *EventType])
 def test_the_page_on_the_command_line_has(word: str) -> None:
     assert word in (DOCS / "cli.md").read_text()
 

@@ -61,7 +61,7 @@ def test_the_wide_table_adds_where_it_comes_from() -> None:
 
 def test_ps_prints_what_the_agent_published(reconciler: Command, places: Places) -> None:
     with AgentLock(places, "/specs"):
-        Store(places).publish(rows(), {"/specs/x.txt": "no spec file"})
+        Store(places).publish(rows(), {"/specs/x.txt": "no spec file"}, [])
         assert json.loads(reconciler("ps", "-o", "json").out) == public()
         assert reconciler("ps", "-o", "name").out == "job\npod\npod.web\n"
         status = reconciler("status")
@@ -76,7 +76,7 @@ def test_ps_of_nothing_is_an_empty_list(reconciler: Command, places: Places) -> 
 
 def test_why_is_a_chain_from_the_file_to_what_comes_next(reconciler: Command, places: Places) -> None:
     with AgentLock(places, "/specs"):
-        Store(places).publish(rows(), {})
+        Store(places).publish(rows(), {}, [])
         assert reconciler("why", "job").out.splitlines() == [
             "file       /specs/a.yaml",
             "record     none: nothing was applied under this name",
@@ -89,7 +89,7 @@ def test_why_is_a_chain_from_the_file_to_what_comes_next(reconciler: Command, pl
 
 def test_status_of_a_name_shows_what_is_nested_in_it(reconciler: Command, places: Places) -> None:
     with AgentLock(places, "/specs"):
-        Store(places).publish(rows(), {})
+        Store(places).publish(rows(), {}, [])
         out = reconciler("status", "pod").out
     assert "pod: Running (RUNNING)\n" in out and "pod.web: Running (RUNNING)\n" in out
     assert "job" not in out and "\x1b" not in out
@@ -135,7 +135,7 @@ def test_check_is_quiet_about_what_is_right(reconciler: Command, tmp_path: Path)
 
 
 def test_logs_go_where_the_container_wrote_them(reconciler: Command, places: Places, store: Store) -> None:
-    store.publish([row("web")], {})
+    store.publish([row("web")], {}, [])
     logs = store.logs("web")
     (logs / "previous").mkdir(parents=True)
     for file, text in {"stdout": "out", "stderr": "err", "stdout.1": "older ", "previous/stdout": "before"}.items():

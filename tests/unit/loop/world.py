@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import LaunchFailed
+from reconciler.loop.events import Event
 from reconciler.loop.reconciler import Reconciler, Settings
 from reconciler.loop.values import Record, Recorded, Row
 from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination
@@ -172,6 +173,7 @@ class Records:
     kept: dict[str, Record] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    told: list[Event] = field(default_factory=list)
     saves: int = 0
     full: bool = False
 
@@ -196,7 +198,8 @@ class Records:
     def flush(self) -> None:
         return None
 
-    def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
+    def publish(self, rows: Iterable[Row], notes: Mapping[str, str], told: Sequence[Event]) -> None:
+        self.told += told
         self.rows = {row.name: row for row in rows}
         self.notes = dict(notes)
 
