@@ -52,6 +52,11 @@ def _host(wanted: str | None) -> list[Finding]:
     for hierarchy in cgroups.read_map().hierarchies:
         names = ", ".join(sorted(hierarchy.controllers)) or "no controllers"
         found.append(("cgroups", True, f"v{hierarchy.version} at {hierarchy.mount}: {names}"))
+    if os.geteuid() == 0:
+        from reconciler.runtime.isolators.cgroups_devices import unavailable
+
+        why = unavailable(cgroups.read_map())
+        found.append(("devices", not why, f"not restricted: {why}" if why else "restricted to Docker's default list"))
     kinds = sorted(entry.name for entry in os.scandir("/proc/self/ns") if not entry.name.endswith("_for_children"))
     found.append(("namespaces", True, ", ".join(kinds)))
     return found

@@ -89,10 +89,11 @@ def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Container
 
 
 def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
+    from reconciler.runtime.isolators import cgroups_devices
     from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
     from reconciler.runtime.isolators.namespaces import NamespacesIsolator
     from reconciler.runtime.kernel import cgroups
-    from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+    from reconciler.runtime.launcher.cgroup_tree import DEFAULT_CONTROLLERS, CgroupTree
     from reconciler.runtime.launcher.linux import LinuxLauncher
     from reconciler.runtime.launcher.posix import PosixLauncher
 
@@ -101,11 +102,12 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
         posix: list[Isolator] = [FilesystemPosixIsolator(), *_privilege_isolators(settings.isolation, limited=False)]
         return PosixLauncher(settings.runtime_dir), _chosen(posix, settings.isolation)
     host = cgroups.read_map()
-    tree = CgroupTree(host, settings.cgroups_root, settings.owner)
+    tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
     isolators: list[Isolator] = [
         NamespacesIsolator(),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_cgroup_isolators(host),
+        *_devices_isolator(host, settings.isolation),
         *_privilege_isolators(settings.isolation, limited=True),
     ]
     return LinuxLauncher(settings.runtime_dir, tree), _chosen(isolators, settings.isolation)
@@ -117,6 +119,16 @@ def _cgroup_isolators(host: CgroupMap) -> list[Isolator]:
     from reconciler.runtime.isolators.cgroups_pids import PidsIsolator
 
     return [CpuIsolator(host), MemoryIsolator(host), PidsIsolator(host)]
+
+
+def _devices_isolator(host: CgroupMap, isolation: tuple[str, ...] | None) -> list[Isolator]:
+    """Left out where the kernel will not have it, unless it was asked for by name: then that is an error."""
+    from reconciler.runtime.isolators.cgroups_devices import DevicesIsolator, unavailable
+
+    why = unavailable(host)
+    if why and isolation is not None and DevicesIsolator.name in isolation:
+        raise Terminal(f"--isolation {DevicesIsolator.name}: {why}")
+    return [] if why else [DevicesIsolator(host)]
 
 
 def _privilege_isolators(isolation: tuple[str, ...] | None, *, limited: bool) -> list[Isolator]:

@@ -219,3 +219,15 @@ async def test_the_posix_launcher_says_that_it_leaves_capabilities_alone(
         await agent.launch("shop", command=SLEEP)
         found = status(await agent.payload("shop"))
         assert (found["NoNewPrivs"], found["Seccomp"]) == (1, 2)
+
+
+@pytest.mark.vm
+async def test_a_device_that_is_on_no_list_cannot_be_opened(world: World) -> None:
+    """Root may read /dev/kmsg as far as its mode goes; only a container without limits does."""
+    open_it = ["/bin/sh", "-c", "exec 3</dev/kmsg && exec 3<>/dev/null"]
+    async with world.agent() as agent:
+        await agent.launch("shop", command=open_it)
+        assert (await agent.ended("shop")).code != 0
+        assert "Operation not permitted" in agent.output("shop", "stderr")
+        await agent.launch("all", command=open_it, security={"privileged": True})
+        assert (await agent.ended("all")).code == 0, agent.output("all", "stderr")
