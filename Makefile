@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PACKAGES := busybox-static git iproute2 procps strace util-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop lint test test-unit test-integration e2e bench test-vm clean packages
+.PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm clean packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -49,6 +49,9 @@ test-integration: setup ## against the real kernel, room by room
 
 e2e: setup ## through the command line only
 	$(BIN)/pytest -q tests/e2e
+
+fault: setup ## random edits, crashes and restarts against the real kernel, other ones each time (some minutes)
+	FAULT_HISTORIES=$${FAULT_HISTORIES:-40} $(BIN)/pytest -q tests/e2e/test_random.py
 
 bench: setup ## from a rename to the payload, in milliseconds
 	$(BIN)/python -m tests.bench.latency
