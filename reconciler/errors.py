@@ -34,6 +34,13 @@ class Unsupported(ReconcilerError):
         super().__init__(message, reason)
 
 
+class ParentEnded(ReconcilerError):
+    """What it is nested in ended while it was launched: a run that ended with its parent, and no failure."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Reason.PARENT_ENDED)
+
+
 class LaunchFailed(ReconcilerError):
     """A launch that got as far as a run and failed: counts as a run with exit `code` (127: the
     command was not found, 126: it could not be executed or set-up failed)."""

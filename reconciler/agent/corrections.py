@@ -15,11 +15,12 @@ from reconciler.agent.paths import Places, sandbox_of
 from reconciler.loop.texts import ending, exit_json, timestamp
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.runtime.mesos.observing import observe_runs
-from reconciler.states import Reason, Status
+from reconciler.states import ContainerState, Reason, Status
 
 JsonRow = dict[str, Any]
 
 NO_AGENT = "no agent is running: nothing is restarted"
+ENDING = "it was told to end; the next agent sees to it"
 AGENT_STARTS = "the agent is just starting"
 _RUNS_ANYWAY = frozenset({Status.RUNNING, Status.UNHEALTHY, Status.STALLED, Status.CONFLICT, Status.HELD})
 _STANDS = frozenset({Status.INVALID, Status.BLOCKED, Status.CONFLICT, Status.HELD, Status.SUSPENDED, Status.IGNORED})
@@ -53,11 +54,13 @@ def corrected(row: JsonRow, seen: ContainerStatus | None, why: str = NO_AGENT) -
 
 
 def _running(row: JsonRow, status: Status, seen: ContainerStatus) -> JsonRow:
-    shown = status if status in _RUNS_ANYWAY else Status.RUNNING
+    ending = seen.state is ContainerState.DESTROYING
+    shown = Status.STOPPING if ending else status if status in _RUNS_ANYWAY else Status.RUNNING
     started = timestamp(seen.started_at) if seen.started_at is not None else row["startedAt"]
     return {
         **row,
         "status": shown.value,
+        "message": ENDING if ending else row["message"],
         "state": seen.state.value if seen.state is not None else None,
         "pid": seen.pid,
         "ready": shown is Status.RUNNING,

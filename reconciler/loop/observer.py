@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from reconciler.errors import ReconcilerError
@@ -50,11 +50,14 @@ class Observer:
         self._limit = limit
         self._stuck: dict[str, _Stuck] = {}
 
-    async def observe(self) -> Observed:
+    async def observe(self, names: Collection[str] = ()) -> Observed:
+        """Of every container there is. names: asked about as well: a containerizer that could not recover knows none
+        of its own, which does not make them absent."""
         self._give_up_old_probes()
         unknown = {name: self._hanging(stuck) for name, stuck in self._stuck.items()}
         found: dict[str, ContainerStatus] = {}
-        queue = deque(name for name in self._containerizer.containers() if name not in self._stuck)
+        known = dict.fromkeys([*self._containerizer.containers(), *names])
+        queue = deque(name for name in known if name not in self._stuck)
         while queue:
             sweep = _Sweep(queue)
             task = asyncio.create_task(self._run(sweep), name="observation")

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from reconciler.errors import LaunchFailed, ReconcilerError, Terminal, Unsupported
+from reconciler.errors import LaunchFailed, ParentEnded, ReconcilerError, Terminal, Unsupported
 from reconciler.loop import backoff, life
 from reconciler.loop.digests import launch_digest
 from reconciler.loop.ledger import Ledger
@@ -146,6 +146,13 @@ class Operations:
             now = self._clock()
             failed = Termination(error.code, None, Reason.LAUNCH_FAILED, now, error.message)
             self._ledger.save(replace(record, life=life.launch_failed(record.life, record.spec, failed, now)))
+            return None
+        except ParentEnded as error:
+            log.info("%s: %s", name, error.message)
+            now = self._clock()
+            ended = Termination(None, None, Reason.PARENT_ENDED, now, error.message)
+            history = life.ended_with_parent(life.started(record.life, now), record.spec, ended, now)
+            self._ledger.save(replace(record, life=history))
             return None
         if result is LaunchResult.NOT_SUPPORTED:
             message = f"no containerizer takes a container of type {record.spec.type}"

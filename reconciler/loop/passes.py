@@ -67,6 +67,7 @@ class Passes:
         self.ledger = Ledger(journal)
         self.workers = Workers(self._worker_done)
         self._lister = Lister(source, wake, patience=settings.list_patience) if source else None
+        self._containerizer = containerizer
         self._observer = Observer(containerizer, wake, patience=settings.observe_patience, limit=settings.observe_limit)
         self._operations = Operations(
             containerizer=containerizer,
@@ -104,7 +105,7 @@ class Passes:
         """`passive`: what the source asks for is left aside; only what is doomed is acted on."""
         listing = await self._lister.list() if self._lister is not None and not passive else None
         serial, stale = self._serial, set(self.workers.busy)
-        self._observed = await self._observer.observe()
+        self._observed = await self._observer.observe(self.ledger.recorded.records)
         stale |= {name for name, at in self._touched.items() if at > serial}
         stale |= set(self.workers.busy)
         # from here to the end of dispatch nothing is awaited: what is decided on is what there is
@@ -249,6 +250,7 @@ class Passes:
         """Remarks on the source as a whole, and on its files."""
         notes = dict(self.desired.ignored) | {file: "is still being written" for file in self.busy_files}
         notes |= self.desired.errors
+        notes |= self._containerizer.notes()
         if self.desired.unknown_reason:
             notes["source"] = self.desired.unknown_reason
         if self._source is not None and self._source.note:

@@ -96,7 +96,7 @@ class _Maker:
             generation=record.generation if record else 0,
             digest=record.digest if record else want.digest if want else seen.digest if seen else "",
             source=origin.file if origin else "",
-            message=self._message(verdict, refusal, record),
+            message=self._message(verdict, refusal, record, seen),
             reason=verdict.reason,
             started_at=(seen.started_at if seen else None) or (life.started_at if life else None),
             exit=exit,
@@ -106,9 +106,13 @@ class _Maker:
             sandbox=str(facts.sandbox(name)) if record else "",
         )
 
-    def _message(self, verdict: _Verdict, refusal: Refusal | None, record: Record | None) -> str:
-        """The verdict's own, then what is wrong with the file, then what is wrong with the source."""
+    def _message(
+        self, verdict: _Verdict, refusal: Refusal | None, record: Record | None, seen: ContainerStatus | None
+    ) -> str:
+        """The verdict's own, then what its end is stuck at, what is wrong with the file, and with the source."""
         parts = [verdict.message]
+        if seen is not None and seen.termination is not None and seen.message not in verdict.message:
+            parts.append(seen.message)
         if refusal is not None and refusal.message not in parts:
             parts.append(refusal.message)
         facts = self._facts

@@ -85,7 +85,7 @@ def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Container
     settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     launcher, isolators = _launcher_and_isolators(settings)
     mesos = MesosContainerizer(runtime_dir=settings.runtime_dir, launcher=launcher, isolators=isolators, notify=notify)
-    return ComposingContainerizer([mesos])
+    return ComposingContainerizer([mesos], notify)
 
 
 def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:

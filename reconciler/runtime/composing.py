@@ -2,14 +2,15 @@
 
 Each is offered a top-level container in turn, and only NOT_SUPPORTED moves on to the next; a nested one goes to
 the owner of its root. A container is LAUNCHING, LAUNCHED or DESTROYING here; one that is being launched can
-be destroyed, which also ends the round of offers. One failing containerizer does not take the others down.
+be destroyed, which also ends the round of offers. One failing containerizer does not take the others down: its
+recovery is tried again, later each time, and meanwhile what it may have is unknown, neither launched nor destroyed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0  # seconds between attempts at a recovery, doubling
+
 
 class Composed(Enum):
     LAUNCHING = "LAUNCHING"
@@ -45,24 +48,48 @@ class _Entry:
 class ComposingContainerizer:
     name = "composing"
 
-    def __init__(self, containerizers: Sequence[Containerizer]) -> None:
+    def __init__(self, containerizers: Sequence[Containerizer], notify: Callable[[str], None] = lambda _: None) -> None:
+        """notify: called with a containerizer's name when it was recovered after all."""
         self._containerizers = tuple(containerizers)
+        self._notify = notify
         self._entries: dict[str, _Entry] = {}
         self._failed: dict[str, str] = {}
+        self._retries: list[asyncio.Task[None]] = []
 
     async def recover(self) -> None:
         """All in parallel. What cannot be recovered now makes its containers unknown, not absent."""
-        results = await asyncio.gather(
-            *(containerizer.recover() for containerizer in self._containerizers), return_exceptions=True
-        )
-        for containerizer, result in zip(self._containerizers, results, strict=True):
-            if isinstance(result, (ReconcilerError, OSError)):
-                self._failed[containerizer.name] = f"{containerizer.name}: recovery failed: {result}"
-                log.error("%s", self._failed[containerizer.name])
-            elif isinstance(result, BaseException):
-                raise result
-            for name in containerizer.containers():
-                self._entries[name] = _Entry(Composed.LAUNCHED, containerizer)
+        recovered = await asyncio.gather(*(self._recover(one, _FIRST_RETRY) for one in self._containerizers))
+        for containerizer, done in zip(self._containerizers, recovered, strict=True):
+            if not done:
+                retry = asyncio.create_task(self._retry(containerizer), name=f"recovery of {containerizer.name}")
+                self._retries.append(retry)
+
+    async def _recover(self, containerizer: Containerizer, pause: float) -> bool:
+        """pause: until it is tried again if this fails."""
+        try:
+            await containerizer.recover()
+        except (ReconcilerError, OSError) as error:
+            why = f"{containerizer.name}: recovery failed: {error}; the next attempt follows {pause:.0f} s later"
+            self._failed[containerizer.name] = why
+            log.error("%s", why)
+            return False
+        self._failed.pop(containerizer.name, None)
+        for name in containerizer.containers():
+            self._entries[name] = _Entry(Composed.LAUNCHED, containerizer)
+        return True
+
+    async def _retry(self, containerizer: Containerizer) -> None:
+        pause = _FIRST_RETRY
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_RETRY)
+            try:
+                if await self._recover(containerizer, pause):
+                    break
+            except Exception:
+                log.exception("%s: recovery failed in an unforeseen way", containerizer.name)
+        log.info("%s: recovered", containerizer.name)
+        self._notify(containerizer.name)
 
     def refuses(self, spec: ContainerSpec) -> str | None:
         reasons = (containerizer.refuses(spec) for containerizer in self._containerizers)
@@ -140,12 +167,23 @@ class ComposingContainerizer:
                 if known not in gone:
                     self._entries.pop(known)
             return termination
+        if self._failed:  # what would be destroyed cannot be told
+            raise Retryable("; ".join(self._failed.values()), Reason.STATE_UNKNOWN)
         results = await asyncio.gather(*(one.destroy(name, grace=grace) for one in self._containerizers))
         return next((result for result in results if result is not None), None)
 
     def containers(self) -> Sequence[str]:
         return sorted({name for containerizer in self._containerizers for name in containerizer.containers()})
 
+    def notes(self) -> Mapping[str, str]:
+        notes = {f"containerizer {name}": why for name, why in self._failed.items()}
+        for containerizer in self._containerizers:
+            notes.update(containerizer.notes())
+        return notes
+
     async def close(self) -> None:
+        for retry in self._retries:
+            retry.cancel()
+        await asyncio.gather(*self._retries, return_exceptions=True)
         for containerizer in self._containerizers:
             await containerizer.close()

@@ -29,6 +29,10 @@ if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydan
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 
+Usage = Mapping[str, int | float | None]
+"""Figures by name; None for what is unlimited or cannot be had here."""
+
+
 class LaunchResult(Enum):
     LAUNCHED = "launched"
     ALREADY_LAUNCHED = "already launched"
@@ -160,6 +164,10 @@ class Containerizer(Protocol):
 
     def containers(self) -> Sequence[str]:
         """Every name it knows, nested included, ended ones included."""
+        ...
+
+    def notes(self) -> Mapping[str, str]:
+        """What is amiss with it as a whole: part → a sentence, for `status`."""
         ...
 
     async def close(self) -> None:

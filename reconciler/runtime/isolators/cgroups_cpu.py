@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable
+from reconciler.runtime.containerizer import Usage
 from reconciler.runtime.isolators.controllers import ControllerIsolator, Place, refuse_without
-from reconciler.runtime.isolators.isolator import Context, Usage
+from reconciler.runtime.isolators.isolator import Context
 from reconciler.runtime.kernel.cgroups import ControlError
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.runtime.containerizer import Usage
 from reconciler.runtime.isolators.controllers import ControllerIsolator, Place, below_usage, refuse_without
-from reconciler.runtime.isolators.isolator import Context, Limitation, Usage
+from reconciler.runtime.isolators.isolator import Context, Limitation
 from reconciler.runtime.kernel.cgroups import ControlError
 from reconciler.spec.quantities import format_size
 from reconciler.states import Reason

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reconciler.runtime.containerizer import Usage
 from reconciler.runtime.isolators.controllers import ControllerIsolator, below_usage, refuse_without
-from reconciler.runtime.isolators.isolator import Context, Usage
+from reconciler.runtime.isolators.isolator import Context
 
 if TYPE_CHECKING:
     from reconciler.spec.model import ResourceAmounts

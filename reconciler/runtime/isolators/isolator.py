@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.errors import Terminal
+from reconciler.runtime.containerizer import Usage
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import ContainerConfig
     from reconciler.spec.model import ResourceAmounts
-
-Usage = Mapping[str, int | float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ class Isolator(Protocol):
         ...
 
     def usage(self, context: Context) -> Usage:
-        """Figures by name; None for what is unlimited or cannot be had here."""
+        """Of the container and all that is nested in it."""
         ...
 
     def limitation(self, context: Context) -> Limitation | None:

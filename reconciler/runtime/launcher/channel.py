@@ -28,14 +28,24 @@ def send(sock: socket.socket, message: Message, fds: list[int] | None = None) ->
     if len(body) <= _PACKET:
         _send(sock, body, fds)
         return
+    memfd = sealed(body)
+    try:
+        _send(sock, b"", [memfd, *fds])
+    finally:
+        os.close(memfd)
+
+
+def sealed(body: bytes) -> int:
+    """A memfd with that in it, which nobody can change any more; the caller closes it."""
     memfd = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(memfd, "wb", closefd=False) as file:
             file.write(body)
         fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
-        _send(sock, b"", [memfd, *fds])
-    finally:
+    except BaseException:
         os.close(memfd)
+        raise
+    return memfd
 
 
 def _send(sock: socket.socket, body: bytes, fds: list[int]) -> None:
@@ -53,7 +63,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
     if not packet:
         return None
     try:
-        body = packet[1:] if packet[:1] == b"=" else _read_memfd(fds.pop(0))
+        body = packet[1:] if packet[:1] == b"=" else read_sealed(fds.pop(0))
         message = json.loads(body)
         if not isinstance(message, dict):
             raise ValueError("a message is a JSON object")
@@ -72,7 +82,8 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(fds)
 
 
-def _read_memfd(fd: int) -> bytes:
+def read_sealed(fd: int) -> bytes:
+    """What is in such a memfd; closes it. Raises ValueError for one that could still be changed."""
     try:
         if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
             raise ValueError("a large message must come in a sealed memfd")

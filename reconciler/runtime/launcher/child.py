@@ -34,14 +34,14 @@ END_NOW = signal.SIGRTMAX
 
 _ALL_SIGNALS = signal.valid_signals()
 _UMASK = 0o022
-_started_with: list[tuple[int, int]] = []
+started_with: list[tuple[int, int]] = []  # soft and hard limit of open files, once they were raised
 
 
 def raise_descriptor_limit() -> None:
     """The keeper holds some descriptors per container, so it takes all it may; its children get back what it was
     started with."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    _started_with[:] = [(soft, hard)]
+    started_with[:] = [(soft, hard)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
@@ -82,7 +82,7 @@ def _settle(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(_UMASK)
-    for limits in _started_with:
+    for limits in started_with:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     syscalls.set_title(*title, f"init {plan['name']}")
     syscalls.set_process_name("init")
@@ -106,7 +106,7 @@ def _start(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
         if plan.get("tty"):
             terminals.take_control(0)
         _forget_signals()
-        for step in plan["payload_steps"]:
+        for step in plan.get("payload_steps", ()):
             stage = step["op"]
             perform(step, fds)
         stage = "exec"
@@ -164,7 +164,7 @@ def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
         if payload == 0:
             _start_payload(plan, fds, init)
         os.close(pidfd)
-    for step in plan["init_steps"]:
+    for step in plan.get("init_steps", ()):
         perform(step, fds)
     for name in ("error", *(name for name in fds if name not in ("error", "exit"))):
         os.close(fds[name])

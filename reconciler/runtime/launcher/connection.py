@@ -21,11 +21,14 @@ from typing import Any
 
 from reconciler.runtime.kernel import mounts
 from reconciler.runtime.launcher import channel
-from reconciler.runtime.launcher.keeper import ALREADY_KEPT, SOCKET, VERSION
+from reconciler.runtime.launcher.keeper import ALREADY_KEPT, OLDEST, SOCKET, VERSION
 
 __all__ = ["VERSION", "Caller", "Connection", "KeeperError", "connect", "end", "start"]
 
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from reconciler.runtime.launcher.keeper import main; "
+PACKAGE = Path(__file__).resolve().parents[3]  # where `reconciler` is imported from
+_IMPORT = "import sys; sys.path.insert(0, sys.argv[1]); from reconciler.runtime.launcher import keeper; "
+_START = _IMPORT + "sys.exit(keeper.main(sys.argv[3]))"
+_GO_ON = _IMPORT + "sys.exit(keeper.go_on(*sys.argv[2:]))"
 _START_SECONDS = 10.0
 _CALL_SECONDS = 30.0
 
@@ -47,13 +50,15 @@ class KeeperError(OSError):
         return f"{self.stage}{where}: {self.what}"
 
 
-def start(runtime_dir: Path) -> None:
+def _command(code: str, package: Path | None) -> list[str]:
+    return [sys.executable, "-I", "-S", "-E", "-c", code, str(package or PACKAGE)]
+
+
+def start(runtime_dir: Path, package: Path | None = None) -> None:
     """Start a keeper unless there is one. Returns once it listens. Raises OSError with what it said."""
-    package_parent = str(Path(__file__).resolve().parents[3])
-    command = [sys.executable, "-I", "-S", "-E", "-c", _START + "sys.exit(main(sys.argv[3]))"]
     with _interpreter() as (executable, fds):
         result = subprocess.run(
-            [*command, package_parent, "keeper", str(runtime_dir)],
+            [*_command(_START, package), "keeper", str(runtime_dir)],
             executable=executable,
             pass_fds=fds,
             stdin=subprocess.DEVNULL,
@@ -127,6 +132,28 @@ def end(runtime_dir: Path, timeout: float) -> None:
                 caller.receive()  # it says nothing more: this is its end
 
 
+SPOKEN = range(VERSION, OLDEST - 1, -1)
+
+
+def strange(refused: KeeperError) -> OSError:
+    """For a keeper that refused every version we speak."""
+    return OSError(
+        f"this keeper cannot be talked to: {refused.what}, and we speak {OLDEST} to {VERSION}; its containers go on "
+        "without an agent; use the release that they were started by, or end them and the keeper ends with the last"
+    )
+
+
+@contextlib.contextmanager
+def upgrading(package: Path | None = None) -> Iterator[tuple[dict[str, int], dict[str, Any]]]:
+    """Descriptors and fields of a request `upgrade`: how to run a keeper of `package`, ours by default."""
+    with _interpreter() as (executable, _):
+        exe = os.open(executable, os.O_PATH | os.O_CLOEXEC)
+        try:
+            yield {"exe": exe}, {"command": _command(_GO_ON, package)}
+        finally:
+            os.close(exe)
+
+
 def _request(op: str, seq: int, fds: Mapping[str, int] | None, fields: dict[str, Any]) -> channel.Message:
     """`roles` names the descriptors that travel along, in order."""
     return {"op": op, "seq": seq, "roles": list(fds or ()), **fields}
@@ -156,7 +183,12 @@ class Caller:
         return received
 
     def hello(self, role: str) -> channel.Message:
-        return self.call("hello", role=role, version=VERSION)[0]
+        for version in SPOKEN:
+            try:
+                return self.call("hello", role=role, version=version)[0]
+            except KeeperError as error:
+                refused = error
+        raise strange(refused)
 
 
 class Connection:

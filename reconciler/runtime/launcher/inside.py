@@ -36,7 +36,7 @@ def plan(
     made = {key: value for key, value in own.items() if key not in ("tty", "pump")}
     made["env"] = {**own["env"], **env}
     if tty is not None:
-        owner = next((step["uid"] for step in own["payload_steps"] if "uid" in step), None)
+        owner = next((step["uid"] for step in own.get("payload_steps", ()) if "uid" in step), None)
         steps.append(terminal.step(tty, owner))
         made["tty"] = True
         made["env"].setdefault("TERM", terminal.TERM)

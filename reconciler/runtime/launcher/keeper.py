@@ -5,7 +5,8 @@ loop blocks on a path: what needs one is done by children, and files are written
 came with the request. Reaping comes before any other work (a pid namespace's init stays unreapable until
 every process injected into its namespace is reaped). A status is written down before anyone is told. A child
 that was never released dies with the client that asked for it. With no container left and no agent
-connected, the keeper removes its cgroup roots and its socket and is gone.
+connected, the keeper removes its cgroup roots and its socket and is gone. Asked to, it becomes one of other code in
+place (`handover`).
 
     agent ══SEQPACKET══▶ fork(plan, fds) ─▶ clone3 ─▶ placed in its cgroups ─▶ {pid} + pidfd
                          release ─▶ "go" ─▶ error pipe at end of file: exec'ed │ a record: why not
@@ -15,6 +16,7 @@ connected, the keeper removes its cgroup roots and its socket and is gone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import os
@@ -22,13 +24,15 @@ import select
 import signal
 import socket
 import time
+from typing import Any
 
 from reconciler.runtime.kernel import proc, syscalls
-from reconciler.runtime.launcher import channel, child, cloning
+from reconciler.runtime.launcher import channel, child, cloning, handover
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.launcher.wards import Ward, Wards
 
-VERSION = 2
+VERSION = 3  # of the protocol; 3 has `upgrade`, and `code` in the answer to `hello`
+OLDEST = 2  # that is still spoken
 SOCKET = "keeper.sock"
 LOCK = "keeper.lock"
 ALREADY_KEPT = 3
@@ -46,13 +50,15 @@ class Client:
 
 
 class Keeper:
-    def __init__(self, runtime_dir: str) -> None:
+    def __init__(self, runtime_dir: str, lock: int, listener: socket.socket) -> None:
         self.runtime_dir = runtime_dir
+        self.lock = lock
         self.epoll = select.epoll()
-        self.listener = channel.listen(runtime_dir, SOCKET)
+        self.listener = listener
         self.clients: dict[int, Client] = {}
         self.wards = Wards()
         self.roots: list[str] = []
+        self.upgrade: handover.Upgrade | None = None
         self.title = proc.argument_area()
         self.idle_until = time.monotonic() + LINGER_AT_FIRST
         self.wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -99,9 +105,13 @@ class Keeper:
 
     def _accept(self) -> None:
         sock, _ = self.listener.accept()
+        self._listen_to(sock)
+
+    def _listen_to(self, sock: socket.socket) -> Client:
         sock.setblocking(False)
-        self.clients[sock.fileno()] = Client(sock)
+        client = self.clients[sock.fileno()] = Client(sock)
         self.epoll.register(sock.fileno(), select.EPOLLIN)
+        return client
 
     def _hear(self, client: Client) -> None:
         try:
@@ -138,6 +148,8 @@ class Keeper:
     def _hang_up(self, client: Client) -> None:
         self.epoll.unregister(client.sock.fileno())
         del self.clients[client.sock.fileno()]
+        if self.upgrade is not None and self.upgrade.client == client.sock.fileno():
+            self.upgrade.client = -1
         client.sock.close()
         for ward in list(self.wards.all):
             if ward.client is client:
@@ -159,12 +171,12 @@ class Keeper:
         """Fill in `answer`; without an "ok" in it, it comes later. Returns descriptors to send along."""
         match message["op"]:
             case "hello":
-                if message["version"] != VERSION:
-                    raise ValueError(f"this keeper speaks version {VERSION}, not {message['version']}")
+                if not OLDEST <= message["version"] <= VERSION:
+                    raise ValueError(f"this keeper speaks versions {OLDEST} to {VERSION}, not {message['version']}")
                 client.agent = message["role"] == "agent"
                 self.roots = message.get("roots", self.roots)
                 known = [ward.as_json() for ward in self.wards.all if not ward.transient]
-                answer.update(ok=True, version=VERSION, pid=os.getpid(), containers=known)
+                answer.update(ok=True, version=VERSION, code=handover.code(), pid=os.getpid(), containers=known)
             case "fork":
                 ward = cloning.clone(message, fds, self.title)
                 ward.client = client
@@ -182,6 +194,8 @@ class Keeper:
                 self.epoll.register(ward.pidfd, select.EPOLLIN)
                 self._begin_pump(ward)
                 answer["ok"] = True
+            case "upgrade":
+                self._begin_upgrade(client, message, fds)
             case "end":
                 self.idle_until = time.monotonic()
                 client.agent = False
@@ -210,8 +224,10 @@ class Keeper:
 
     def _begin_pump(self, ward: Ward) -> None:
         if ward.pump is not None:
-            directory = os.path.join(self.runtime_dir, "containers", ward.name)
-            ward.pump.begin(ward.name, directory, ward.pidfd, self.title, self._watch)
+            ward.pump.begin(ward.name, self._directory(ward), ward.pidfd, self.title, self._watch)
+
+    def _directory(self, ward: Ward) -> str:
+        return os.path.join(self.runtime_dir, "containers", ward.name)
 
     def _watch(self, fd: int, on: bool) -> None:
         if on:
@@ -229,6 +245,8 @@ class Keeper:
                 return
             if ward := self.wards.by_pid(pid):
                 self._ended(ward, status)
+            elif self.upgrade is not None and self.upgrade.pid == pid:
+                self._tried(self.upgrade, status)
 
     def _ended(self, ward: Ward, status: int | None) -> None:
         if ward.error_fd >= 0 and ward.released:
@@ -244,6 +262,60 @@ class Keeper:
         if ward.transient and ward.client is not None:
             self._tell(ward.client, event)
         ward.close()
+
+    # ---- becoming another version of itself
+
+    def _begin_upgrade(self, client: Client, message: channel.Message, fds: list[int]) -> None:
+        if self.upgrade is not None:
+            raise BlockingIOError(errno.EALREADY, "another upgrade is under way", self.runtime_dir)
+        exe = fds[message["roles"].index("exe")]
+        upgrade = handover.Upgrade(client.sock.fileno(), message["seq"], message["command"], exe, self.runtime_dir)
+        upgrade.try_out(self.state())
+        fds.remove(exe)
+        self.upgrade = upgrade
+
+    def _tried(self, upgrade: handover.Upgrade, status: int) -> None:
+        why = upgrade.verdict(status)
+        if why is None:
+            try:
+                upgrade.carry_out(self.state())
+            except OSError as error:
+                why = str(error)
+        self.upgrade = None
+        upgrade.close()
+        if (client := self.clients.get(upgrade.client)) is not None:
+            failure = {"stage": "upgrade", "errno": 0, "what": why, "path": None}
+            self._tell(client, {"seq": upgrade.seq, "ok": False, "error": failure})
+
+    def state(self) -> dict[str, Any]:
+        """All that another image of this process needs to go on."""
+        return {
+            "listener": self.listener.fileno(),
+            "lock": self.lock,
+            "roots": self.roots,
+            "limits": child.started_with,
+            "clients": [{"fd": fd, "agent": client.agent} for fd, client in self.clients.items()],
+            "wards": [ward.handed_over() for ward in self.wards.all],
+        }
+
+    def take_over(self, state: dict[str, Any]) -> None:
+        """The counterpart of `state`; whoever asked for the upgrade is told."""
+        self.roots = state["roots"]
+        for each in state["clients"]:
+            self._listen_to(socket.socket(fileno=each["fd"])).agent = each["agent"]
+        for each in state["wards"]:
+            ward = Ward.taken_over(each, self.clients)
+            self.wards.add(ward)
+            if ward.is_adopted:
+                self.epoll.register(ward.pidfd, select.EPOLLIN)
+            if ward.released and ward.error_fd >= 0:
+                self.epoll.register(ward.error_fd, select.EPOLLIN)
+            if ward.pump is not None:
+                ward.pump.go_on(ward.name, self._directory(ward), ward.pidfd, self.title, self._watch)
+        waiting = state["waiting"]
+        if (client := self.clients.get(waiting["client"])) is not None:
+            self._tell(client, {"seq": waiting["seq"], "ok": True, "version": VERSION, "code": handover.code()})
+        self._reap()
 
 
 def _end_orphans(session: int, spared: set[int]) -> None:
@@ -303,18 +375,41 @@ def main(runtime_dir: str) -> int:
     child.raise_descriptor_limit()
     for number in _LIBC_SIGNALS:
         syscalls.default_disposition(number)  # the others each child resets for itself, after Python's own changes
+    _hide()
+    keeper = Keeper(runtime_dir, lock, channel.listen(runtime_dir, SOCKET))
+    os.write(ready_write, b"1")
+    os.close(ready_write)
+    return _keep(keeper)
+
+
+def _hide() -> None:
     if os.geteuid() == 0:
         # a clone is seen in its container before it runs a line of its own, and must not be readable then
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    keeper = Keeper(runtime_dir)
-    os.write(ready_write, b"1")
-    os.close(ready_write)
+
+
+def _keep(keeper: Keeper) -> int:
+    handover.code()
     gc.disable()
     gc.collect()
     gc.freeze()  # children share these pages for as long as nobody writes to them
     keeper.serve()
     keeper.leave()
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(runtime_dir, "keeper.log"))
-        os.unlink(os.path.join(runtime_dir, LOCK))
+        os.unlink(os.path.join(keeper.runtime_dir, "keeper.log"))
+        os.unlink(os.path.join(keeper.runtime_dir, LOCK))
     return 0
+
+
+def go_on(word: str, runtime_dir: str, memfd: str) -> int:
+    """In the new image of an upgrade: `trial` only reads the state, else this is the keeper from now on."""
+    if word != handover.TRIAL:
+        _hide()
+    state = handover.read(int(memfd))
+    if word == handover.TRIAL:
+        return 0
+    handover.take_descriptors(state)
+    child.started_with[:] = [tuple(limits) for limits in state["limits"]]
+    keeper = Keeper(runtime_dir, state["lock"], socket.socket(fileno=state["listener"]))
+    keeper.take_over(state)
+    return _keep(keeper)

@@ -13,14 +13,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from reconciler.runtime.launcher import attaching, channel, connection
+from reconciler.runtime.launcher import attaching, channel, connection, handover
 from reconciler.runtime.launcher.connection import Connection
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 
@@ -90,6 +93,11 @@ class Launcher(Protocol):
         """Call `lost` when the keeper has gone."""
         ...
 
+    @property
+    def note(self) -> str | None:
+        """What is amiss with the keeper although it serves us."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -103,6 +111,7 @@ class KeeperLink:
         self._opening = asyncio.Lock()
         self.on_lost: Callable[[], None] = lambda: None
         self.known: dict[str, channel.Message] = {}
+        self.note: str | None = None  # what is amiss with the keeper itself
 
     async def get(self) -> Connection:
         async with self._opening:
@@ -114,16 +123,53 @@ class KeeperLink:
         for left in itertools.count(_ATTEMPTS - 1, -1):
             sock = await asyncio.to_thread(connection.connect, self.runtime_dir)
             opened = Connection(sock, self._lost)
-            roots = list(self.cgroup_roots)
             try:
-                answer, _ = await opened.call("hello", role="agent", version=connection.VERSION, roots=roots)
+                answer = await self._greet(opened)
+                if await self._upgrade(opened, answer):
+                    answer = await self._greet(opened)
             except ConnectionError:  # it was just about to go; the next one is ours
                 if left == 0:
                     raise
                 continue
+            except OSError:
+                opened.close()
+                raise
             self.known = {container["name"]: container for container in answer["containers"]}
             return opened
         raise AssertionError("a count has no end")
+
+    async def _greet(self, opened: Connection) -> channel.Message:
+        """In the newest version that both speak. Raises OSError when there is none."""
+        roots = list(self.cgroup_roots)
+        for version in connection.SPOKEN:
+            try:
+                return (await opened.call("hello", role="agent", version=version, roots=roots))[0]
+            except connection.KeeperError as error:
+                refused = error
+        raise connection.strange(refused)
+
+    async def _upgrade(self, opened: Connection, answer: channel.Message) -> bool:
+        """Have a keeper of other code become one of ours. One that can't, or won't, is used as it is."""
+        self.note = None
+        if answer.get("code") == await asyncio.to_thread(handover.code):
+            return False
+        try:
+            if answer["version"] < 3:
+                raise OSError("it is too old to know how")
+            with connection.upgrading() as (fds, command):
+                await opened.call("upgrade", fds, **command)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            why = error.what if isinstance(error, connection.KeeperError) else str(error)
+            self.note = (
+                f"the keeper, pid {answer['pid']}, still runs other code than this agent and could not be upgraded: "
+                f"{why}; it serves on, and is tried again by the next agent"
+            )
+            log.warning("%s", self.note)
+            return False
+        log.info("the keeper, pid %d, runs our code now; containers did not notice", answer["pid"])
+        return True
 
     def _lost(self) -> None:
         self._connection = None
@@ -159,7 +205,7 @@ def open_files(plan: Mapping[str, Any]) -> dict[str, int]:
     """What the steps of a launch plan read, by role: the caller's to close."""
     fds: dict[str, int] = {}
     try:
-        for role, path in plan["files"].items():
+        for role, path in plan.get("files", {}).items():
             fds[role] = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except BaseException:
         for fd in fds.values():

@@ -83,5 +83,9 @@ class LinuxLauncher:
     def watch_keeper(self, lost: Callable[[], None]) -> None:
         self.link.on_lost = lost
 
+    @property
+    def note(self) -> str | None:
+        return self.link.note
+
     async def close(self) -> None:
         self.link.close()

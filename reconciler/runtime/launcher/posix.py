@@ -56,6 +56,10 @@ class PosixLauncher:
     def watch_keeper(self, lost: Callable[[], None]) -> None:
         self.link.on_lost = lost
 
+    @property
+    def note(self) -> str | None:
+        return self.link.note
+
     async def close(self) -> None:
         self.link.close()
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reconciler.runtime.kernel import syscalls
 from reconciler.runtime.launcher import channel, pump, terminal
@@ -46,14 +46,28 @@ class Held:
 
     def begin(self, name: str, directory: str, container: int, title: tuple[int, int], watch: Watch) -> None:
         """Remember what a pump needs, and start it if everything is there. container: a pidfd. watch: (un)register."""
+        self.go_on(name, directory, container, title, watch)
+        if self.leash is None and self.console is None:
+            self._start()
+
+    def go_on(self, name: str, directory: str, container: int, title: tuple[int, int], watch: Watch) -> None:
+        """The same for one that has begun already."""
         self._name, self._directory, self._container = name, directory, container
         self._title, self._watch = title, watch
-        if self.leash is not None:
-            watch(self.leash.fileno(), True)
-        elif self.console is not None:
-            watch(self.console.fileno(), True)
-        else:
-            self._start()
+        for sock in (self.leash, self.console):
+            if sock is not None:
+                watch(sock.fileno(), True)
+
+    def handed_over(self) -> dict[str, Any]:
+        """For `taken_over`, in another image of this process; descriptors by number, -1 for none."""
+        console, leash = (-1 if sock is None else sock.fileno() for sock in (self.console, self.leash))
+        return {"ends": self.ends, "console": console, "leash": leash}
+
+    @classmethod
+    def taken_over(cls, state: Mapping[str, Any]) -> Held:
+        held = cls(state["ends"])
+        held.console, held.leash = (_socket(state[each]) for each in ("console", "leash"))
+        return held
 
     def hear(self, fd: int) -> None:
         if self.console is not None and fd == self.console.fileno():
@@ -169,9 +183,16 @@ def adopt(roles: Mapping[str, int]) -> Held | None:
         return None
     leash = given.pop(LEASH.removeprefix(PREFIX))
     held = Held(given)
-    held.leash = socket.socket(fileno=leash)
-    held.leash.setblocking(False)
+    held.leash = _socket(leash)
     return held
+
+
+def _socket(fd: int) -> socket.socket | None:
+    if fd < 0:
+        return None
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
 
 
 def _say(sentence: str) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from reconciler.runtime.kernel import proc
@@ -59,6 +60,31 @@ class Ward:
 
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "run": self.run, "pid": self.pid, "start": self.start, "released": self.released}
+
+    def handed_over(self) -> dict[str, Any]:
+        """For `taken_over`, in another image of this process; descriptors by number, -1 for none."""
+        return {
+            **self.as_json(),
+            "pidfd": self.pidfd,
+            "go": self.go_fd,
+            "error": self.error_fd,
+            "keep": self.keep,
+            "pump": None if self.pump is None else self.pump.handed_over(),
+            "client": -1 if self.client is None else self.client.sock.fileno(),
+            "transient": self.transient,
+            "adopted": self.is_adopted,
+            "seq": self._release_seq,
+        }
+
+    @classmethod
+    def taken_over(cls, state: Mapping[str, Any], clients: Mapping[int, Client]) -> Ward:
+        ward = cls(state["name"], state["run"], state["pid"], state["start"], state["pidfd"])
+        ward.go_fd, ward.error_fd, ward.keep = state["go"], state["error"], state["keep"]
+        ward.pump = None if state["pump"] is None else pump_holding.Held.taken_over(state["pump"])
+        ward.client = clients.get(state["client"])
+        ward.transient, ward.released, ward.is_adopted = state["transient"], state["released"], state["adopted"]
+        ward._release_seq = state["seq"]
+        return ward
 
     def release(self, seq: int | None) -> None:
         """Let the child go on; the answer to `seq` is due when its error pipe closes."""

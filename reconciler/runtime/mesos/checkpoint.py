@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.runtime.containerizer import ContainerStatus, Termination
+from reconciler.runtime.mesos.migration import VERSION, migrate
 from reconciler.states import ContainerState, Reason
 
-VERSION = 1
 RUN, EXIT, REAPED = "run.json", "exit", "reaped"
 
 
@@ -34,7 +34,8 @@ class Unreadable(Exception):
 @dataclass(frozen=True, slots=True)
 class Run:
     """state None: ended and cleaned up. pid None: not forked yet. start: clock ticks since boot.
-    log_size, log_files: bounds of its log files, see `rotation`."""
+    log_size, log_files: bounds of its log files, see `rotation`. kill_at: while it is destroyed, seconds of the boot
+    clock (CLOCK_BOOTTIME) at which its grace is over; None until it was told to end."""
 
     name: str
     run: str
@@ -55,6 +56,7 @@ class Run:
     log_files: int = 1
     plan: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
+    kill_at: float | None = None
     termination: Termination | None = None
 
     def status(self) -> ContainerStatus:
@@ -141,13 +143,14 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("pid", "start"), (int, type(None))),
     **dict.fromkeys(("namespaces", "cgroups", "plan"), dict),
     "grace": _NUMBER,
-    "started_at": (*_NUMBER, type(None)),
+    **dict.fromkeys(("started_at", "kill_at"), (*_NUMBER, type(None))),
 }
 
 
 def _from_json(data: Any, name: str) -> Run:
-    if not isinstance(data, dict) or data.pop("version") != VERSION:
-        raise ValueError("written by another version")
+    if not isinstance(data, dict):
+        raise ValueError("not an object")
+    data = migrate(data)
     for key, kind in _KINDS.items():
         if key in data and not isinstance(data[key], kind):
             raise TypeError(f"{key} is {data[key]!r}")

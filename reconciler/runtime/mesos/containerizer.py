@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,6 +136,10 @@ class MesosContainerizer:
     def containers(self) -> Sequence[str]:
         return sorted({*self._shop.all, *self._shop.quarantined})
 
+    def notes(self) -> Mapping[str, str]:
+        note = self._recovery.note or self._shop.launcher.note
+        return {"keeper": note} if note else {}
+
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(_ROTATION_SECONDS)
@@ -147,6 +151,7 @@ class MesosContainerizer:
 
     async def close(self) -> None:
         await self._recovery.close()
+        await self._endings.close()
         if self._rotating is not None:
             self._rotating.cancel()
         for container in self._shop.all.values():

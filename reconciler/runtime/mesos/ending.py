@@ -4,16 +4,20 @@
     destroy: nested ones first ▸ signal ▸ grace ▸ kill ▸ as above ▸ checkpoint removed
 
 Every stage can be repeated: what is stuck is named in `message`, `destroy` raises Retryable, and the next
-`destroy` goes on from there. A stuck child does not keep its siblings, or its parent's processes, alive.
+`destroy` goes on from there; a clean-up that nobody asked for is repeated by itself, later each time. A stuck child
+does not keep its siblings, or its parent's processes, alive. When the grace is over is written down before the signal
+is sent, so that an agent that dies neither prolongs nor shortens it: the next one goes on (`go_on`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import time
+from collections.abc import Awaitable, Callable
 
 from reconciler.errors import ReconcilerError, Retryable
 from reconciler.runtime.containerizer import Termination
@@ -30,12 +34,14 @@ REMOVE_SECONDS = 10.0
 KILL_SECONDS = 10.0
 STATUS_SECONDS = 2.0
 PUMP_SECONDS = 1.0
+_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0  # seconds between attempts at what is stuck, doubling
 _POLL = 0.005
 
 
 class Endings:
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
+        self._persisting: dict[str, asyncio.Task[None]] = {}
 
     # ---- by itself
 
@@ -54,7 +60,7 @@ class Endings:
             status, reaped = await self._final_status(container)
             oom = await self._out_of_memory(container)
             if container.run.termination is None:  # a failed launch may have said so meanwhile
-                now, gone = self._shop.clock(), self._parent_is_gone(container)
+                now, gone = self._shop.clock(), self.parent_is_gone(container)
                 ended = terminate(exit_status=status, reaped=reaped, parent_ended=gone, oom=oom, now=now)
                 container.checkpoint(termination=ended, state=ContainerState.DESTROYING)
                 self._shop.notify(container.name)
@@ -75,7 +81,7 @@ class Endings:
                 return status, reaped
             await asyncio.sleep(_POLL)
 
-    def _parent_is_gone(self, container: Container) -> bool:
+    def parent_is_gone(self, container: Container) -> bool:
         """Any ancestor counts: all below it are killed at once, and the nearest may be the last to die."""
         name = container.name
         while name := name.rpartition(".")[0]:
@@ -101,11 +107,47 @@ class Endings:
             await self._undo(container)
         except (OSError, ReconcilerError) as error:
             log.warning("%s: clean-up is stuck: %s", container.name, error)
-            container.note(message=f"clean-up is stuck: {error}")
+            container.note(message=f"clean-up is stuck: {_reason(error)}; it is tried again")
+            self._persist(container.name, lambda: self._finish_later(container))
             return
+        self._cleaned(container)
+
+    def _cleaned(self, container: Container) -> None:
         container.close()
         container.checkpoint(state=None, message="")
         container.over.set()
+
+    async def _finish_later(self, container: Container) -> None:
+        async with container.lock:
+            if self._shop.all.get(container.name) is container and not container.over.is_set():
+                await self._finish(container)
+                self._cleaned(container)
+
+    def _persist(self, name: str, work: Callable[[], Awaitable[object]], *, at_once: bool = False) -> None:
+        """Repeat it in the background, later each time, until it succeeds; once per name."""
+        if name in self._persisting:
+            return
+
+        async def persist() -> None:
+            pause = 0.0 if at_once else _FIRST_RETRY
+            while True:
+                await asyncio.sleep(pause)
+                pause = max(_FIRST_RETRY, min(2 * pause, _LAST_RETRY))
+                try:
+                    await work()
+                    break
+                except (OSError, ReconcilerError) as error:
+                    log.warning("%s: %s", name, error)
+            self._shop.notify(name)
+
+        task = self._persisting[name] = asyncio.get_running_loop().create_task(persist(), name=f"end of {name}")
+        task.add_done_callback(lambda _: self._persisting.pop(name, None))
+
+    async def close(self) -> None:
+        tasks = list(self._persisting.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _kill_all(self, container: Container) -> None:
         await self._shop.launcher.kill(container.name, container.run.pid or 0, container.run.start or 0)
@@ -134,6 +176,8 @@ class Endings:
     async def destroy(self, name: str, grace: float | None) -> Termination | None:
         if (wanted := self._shop.all.get(name)) is not None:
             wanted.unwanted = True  # from here on nothing is nested in it
+            if wanted.alive and not wanted.lock.locked():
+                wanted.checkpoint(state=ContainerState.DESTROYING)  # before what is nested in it ends
         children = [other for other in self._shop.all if other.rpartition(".")[0] == name]
         results = await asyncio.gather(*(self.destroy(child, grace) for child in children), return_exceptions=True)
         container = self._shop.all.get(name)
@@ -152,15 +196,28 @@ class Endings:
         async with container.lock:
             if self._shop.all.get(container.name) is not container:
                 return container.run.termination
-            if container.alive:
-                container.checkpoint(state=ContainerState.DESTROYING)
-                self._shop.notify(container.name)
-                container.signal(signal.Signals[container.run.kill_signal])
-                if not await within(container.settled, container.run.grace if grace is None else grace):
-                    await self._kill_and_wait(container)
+            if container.alive and not await within(container.settled, self._tell(container, grace)):
+                await self._kill_and_wait(container)
             await self._finish(container)
             self._shop.forget(container)
             return container.run.termination
+
+    def _tell(self, container: Container, grace: float | None) -> float:
+        """Signal it; returns the seconds it has from now. One that was told before gets no further grace, but may get
+        less; it is signalled again, since an agent may have died just before it did so."""
+        now, told = time.clock_gettime(time.CLOCK_BOOTTIME), container.run.kill_at
+        kill_at = now + (container.run.grace if grace is None else grace)
+        if told is not None:
+            kill_at = told if grace is None else min(told, kill_at)
+        container.checkpoint(state=ContainerState.DESTROYING, kill_at=kill_at)
+        self._shop.notify(container.name)
+        if told is None or kill_at > now:
+            container.signal(signal.Signals[container.run.kill_signal])
+        return max(0.0, kill_at - now)
+
+    def go_on(self, name: str) -> None:
+        """With a destroy that an earlier agent was at."""
+        self._persist(name, lambda: self.destroy(name, None), at_once=True)
 
     async def _kill_and_wait(self, container: Container) -> None:
         await self._kill_all(container)
@@ -183,7 +240,7 @@ class Endings:
             await self._kill_all(container)
             await self._undo(container)
         except (OSError, ReconcilerError) as error:
-            message = f"{container.name}: {error}; it is tried again"
+            message = f"{container.name}: its end is stuck: {_reason(error)}; it is tried again"
             container.note(message=message)
             raise Retryable(message, Reason.DESTROY_FAILED) from error
 
@@ -193,6 +250,16 @@ class Endings:
             await self._shop.launcher.kill(name, 0, 0)
             await self._shop.launcher.destroy(name, REMOVE_SECONDS)
         except OSError as error:
-            raise Retryable(f"{name}: {error}; it is tried again", Reason.DESTROY_FAILED) from error
+            raise Retryable(
+                f"{name}: its end is stuck: {_reason(error)}; it is tried again", Reason.DESTROY_FAILED
+            ) from error
         await asyncio.to_thread(self._shop.checkpoints.remove, name)
         self._shop.quarantined.pop(name, None)
+
+
+def _reason(error: Exception) -> str:
+    """Stage, errno's name, and what is in the way."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror}, {errno.errorcode.get(error.errno, error.errno)}{where}"

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from reconciler.errors import LaunchFailed, Retryable, Terminal
+from reconciler.errors import LaunchFailed, ParentEnded, Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig, Termination
 from reconciler.runtime.isolators.isolator import Isolator, LaunchInfo, merge
 from reconciler.runtime.kernel import proc, rootpaths
@@ -40,6 +40,8 @@ class Ending(Protocol):
 
     def watch(self, container: Container) -> None: ...
 
+    def parent_is_gone(self, container: Container) -> bool: ...
+
     async def clean_up(self, container: Container) -> None: ...
 
     async def give_up(self, container: Container) -> None: ...
@@ -52,7 +54,7 @@ class Launching:
         self._boot = boot
 
     async def launch(self, config: ContainerConfig, parent: Container | None) -> None:
-        """Raises LaunchFailed (kept as a run), Terminal or Retryable (nothing is left)."""
+        """Raises LaunchFailed or ParentEnded (kept as a run), Terminal or Retryable (nothing is left)."""
         container = self._new(config)
         self._shop.all[config.name] = container
         async with container.lock:
@@ -165,11 +167,17 @@ class Launching:
         container.pidfd = forked.pidfd
         container.checkpoint(pid=forked.pid, start=forked.start)
         self._ending.watch(container)
-        if not container.run.plan["init"] and shop.launcher.gives:
+        if not container.run.plan.get("init", True) and shop.launcher.gives:
             await shop.stage("pinning the pidfd", shop.pins.pin, name, forked.pidfd)
 
-    async def _failed(self, container: Container, error: KeeperError) -> LaunchFailed:
+    async def _failed(self, container: Container, error: KeeperError) -> LaunchFailed | ParentEnded:
         """The child did not get as far as its payload. That is a run, with a termination to show for it."""
+        if self._ending.parent_is_gone(container):  # whatever the kernel then said of the namespaces to enter
+            message = f"its parent ended while it was launched ({error.sentence()})"
+            ended = Termination(None, None, Reason.PARENT_ENDED, self._shop.clock(), message)
+            container.checkpoint(termination=ended, state=ContainerState.DESTROYING)
+            await self._ending.clean_up(container)
+            return ParentEnded(f"{container.name}: {message}")
         not_found = error.stage == "exec" and error.errno in (errno.ENOENT, errno.ENOTDIR)
         code = NOT_FOUND if not_found else NOT_EXECUTABLE
         message = f"launch failed at {error.sentence()}"

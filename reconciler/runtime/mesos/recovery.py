@@ -5,6 +5,7 @@
     of another boot, or its first process is gone           ended meanwhile: its status is read, then cleaned up
     forked but never released                               the keeper ended it with its agent: destroyed
     its first process runs                                  adopted: a pidfd, and the keeper looks after it
+    it runs and was being destroyed                         adopted, and its destruction goes on with its old deadline
 
 A process is the one we launched only if boot id, pid and start time agree; the pidfd is opened before the
 comparison, so that it cannot come to mean another process.
@@ -39,9 +40,11 @@ class Recovery:
         self._endings = endings
         self._boot = boot
         self._readopting: asyncio.Task[None] | None = None
+        self.note: str | None = None  # why there is no keeper at the moment
 
     async def recover(self) -> None:
         """Raises OSError when there can be no keeper, which no container can be launched without."""
+        self._shop.quarantined.clear()  # of an attempt that failed
         runs = await asyncio.to_thread(self._read)
         alive = {run.name: _known(run) for run in runs if self._is_alive(run)}
         orphans = await self._shop.launcher.recover(alive, self._open_reaped)
@@ -59,6 +62,9 @@ class Recovery:
                 self._set_aside(container, str(result))
             elif isinstance(result, BaseException):
                 raise result
+        for container in containers:  # only now does it see all that is nested in it
+            if container.alive and container.run.state is ContainerState.DESTROYING:
+                self._endings.go_on(container.name)
 
     async def close(self) -> None:
         self._shop.launcher.watch_keeper(lambda: None)
@@ -120,7 +126,8 @@ class Recovery:
         run = container.run
         namespaces = run.namespaces or proc.namespaces(run.pid or "self")
         started_at = run.started_at or self._shop.clock()
-        container.checkpoint(state=ContainerState.RUNNING, started_at=started_at, namespaces=namespaces)
+        state = run.state if run.state is ContainerState.DESTROYING else ContainerState.RUNNING
+        container.checkpoint(state=state, started_at=started_at, namespaces=namespaces)
         self._endings.watch(container)
 
     # ---- the keeper died
@@ -134,9 +141,11 @@ class Recovery:
             alive = {c.name: _known(c.run) for c in self._shop.all.values() if c.alive}
             try:
                 await self._shop.launcher.recover(alive, self._open_reaped)
+                self.note = None
                 return
             except OSError as error:
-                log.error("no keeper could be started: %s; trying again", error)
+                self.note = f"the keeper has gone and no other could be started: {error}; containers stay, trying again"
+                log.error("%s", self.note)
             await asyncio.sleep(_KEEPER_RETRY_SECONDS)
 
 

@@ -1,7 +1,7 @@
 """A process that drives the runtime as the agent does and is killed on the way: `python dying_agent.py WORLD STEP`.
 
 Says "at STEP" once it is there and then waits to be killed. Steps: prepare, isolate (the child is forked and blocked),
-released, destroying.
+released, destroying, told (to end, with a grace that is not over).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
 from tests.integration.runtime.world import World
+
+GRACE = 2.0
 
 
 class Stop(PassiveIsolator):
@@ -49,6 +51,10 @@ async def drive(world: World, step: str, name: str, script: str) -> None:
         await agent.launch(name, shell=script)
         if step == "destroying":
             await agent.destroy(name)
+        if step == "told":
+            ending = asyncio.create_task(agent.destroy(name, grace=GRACE))
+            await agent.says(name, "told")
+            assert not ending.done()
         say(step)
         await asyncio.Event().wait()
 

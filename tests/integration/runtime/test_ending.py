@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ import pytest
 from reconciler.errors import Retryable
 from reconciler.states import ContainerState, Reason
 from tests import processes
-from tests.integration.runtime.isolators import Slow
+from tests.integration.runtime.isolators import Failing, Slow
 from tests.integration.runtime.world import World, until
 
 SLEEP = ["/bin/sleep", "1000"]
@@ -131,6 +132,20 @@ async def test_one_stuck_child_keeps_neither_its_siblings_nor_its_parents_proces
         slow.go.set()
         await destroying
         assert agent.containerizer.containers() == []
+
+
+async def test_a_clean_up_that_is_stuck_is_named_and_tried_again_by_itself(either: World) -> None:
+    stuck = Failing("cleanup", OSError(errno.EBUSY, "remove cgroup: pid 123 (state D)", "/some/cgroup"))
+    async with either.agent([stuck]) as agent:
+        await agent.launch("job", shell="exit 3")
+        await until("its end was noticed", lambda: either.checkpoint("job").termination)
+        await until("and cleaned up after", lambda: either.notified.count("job") >= 3)
+        status = await agent.status("job")
+        assert status.termination is not None and status.termination.code == 3
+        assert "pid 123 (state D), EBUSY (/some/cgroup)" in status.message
+        stuck.error = None
+        await agent.ended("job")
+        assert stuck.undone == 1 and (await agent.status("job")).message == ""
 
 
 async def test_nothing_is_nested_in_what_is_being_destroyed(either: World) -> None:

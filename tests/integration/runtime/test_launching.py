@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import LaunchFailed, ReconcilerError, Retryable, Terminal, Unsupported
+from reconciler.errors import LaunchFailed, ParentEnded, ReconcilerError, Retryable, Terminal, Unsupported
 from reconciler.runtime.containerizer import LaunchResult
+from reconciler.runtime.isolators.isolator import Context, PassiveIsolator
 from reconciler.runtime.kernel import proc
 from reconciler.spec.model import ResourceAmounts
 from reconciler.states import ContainerState, Reason
 from tests import processes
 from tests.integration.runtime.isolators import Failing, Slow
-from tests.integration.runtime.world import Agent, World, until
+from tests.integration.runtime.world import Agent, World, until, wait_for
 
 SLEEP = ["/bin/sleep", "1000"]
 
@@ -336,3 +337,27 @@ async def test_one_name_launched_twice_at_once_runs_once(either: World) -> None:
         assert sorted(result.name for result in results) == ["ALREADY_LAUNCHED"] * 4 + ["LAUNCHED"]
         assert await agent.says("job", "ran") == "ran\n"
         assert len(proc.descendants(await agent.pid("job"))) == 2
+
+
+class EndingTheParent(PassiveIsolator):
+    """Of what is nested, while that is being launched."""
+
+    name = "test/ending-the-parent"
+    parent = 0
+
+    def isolate(self, context: Context, pid: int) -> None:
+        if "." in context.name:
+            os.kill(self.parent, signal.SIGKILL)
+            wait_for("it and what is nested in it are dead", lambda: not any(map(processes.alive, (self.parent, pid))))
+
+
+async def test_a_parent_that_ends_during_a_launch_is_why_and_no_failure_of_the_nested(either: World) -> None:
+    isolator = EndingTheParent()
+    async with either.agent([isolator]) as agent:
+        await agent.launch("shop", command=SLEEP)
+        isolator.parent = await agent.pid("shop")
+        with pytest.raises(ParentEnded, match="its parent ended while it was launched"):
+            await agent.launch("shop.web", command=SLEEP)
+        status = await agent.status("shop.web")
+        assert status.termination is not None and status.termination.reason is Reason.PARENT_ENDED
+        await agent.destroy("shop")

@@ -20,8 +20,10 @@ from reconciler.errors import Retryable
 from reconciler.runtime.containerizer import LaunchResult
 from reconciler.runtime.kernel import cgroups, proc
 from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+from reconciler.runtime.mesos.observing import observe_runs
 from reconciler.states import ContainerState, Reason
 from tests import processes
+from tests.integration.runtime.dying_agent import GRACE
 from tests.integration.runtime.world import World, until
 
 SLEEP = ["/bin/sleep", "1000"]
@@ -269,6 +271,27 @@ async def test_a_payload_that_left_its_dead_init_behind_does_not_run_twice(world
         assert not any(map(processes.alive, below))
 
 
+async def test_a_recovery_without_a_keeper_is_tried_again_and_its_containers_are_unknown_meanwhile(
+    posix: World,
+) -> None:
+    pids = await start_and_leave(posix, ["shop"])
+    await posix.kill_keeper()
+    lock = posix.run / "keeper.lock"
+    lock.unlink()
+    lock.mkdir()
+    async with posix.agent() as agent:
+        with pytest.raises(Retryable) as unknown:
+            await agent.status("shop")
+        assert unknown.value.reason is Reason.STATE_UNKNOWN and "keeper.lock" in unknown.value.message
+        assert "keeper.lock" in agent.containerizer.notes()["containerizer mesos"]
+        with pytest.raises(Retryable):
+            await agent.destroy("shop")
+        assert processes.alive(pids["shop"][1])
+        lock.rmdir()
+        await until("it is recovered", lambda: agent.containerizer.containers() == ["shop"])
+        assert await agent.pid("shop") == pids["shop"][0] and agent.containerizer.notes() == {}
+
+
 # ---- an agent that dies on the way
 
 
@@ -323,6 +346,22 @@ async def test_an_agent_that_dies_after_the_release_leaves_one_that_is_adopted(
     async with either.agent() as agent:
         assert (await agent.status("job")).state is ContainerState.RUNNING
         assert await until("it runs", lambda: ran(either)) == "ran\n"
+
+
+async def test_the_deadline_of_a_kill_survives_the_agent(either: World, agents: list[subprocess.Popen[str]]) -> None:
+    def clock() -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    await die_at(agents, either, "told", "trap 'echo told' TERM; while :; do sleep 0.05; done")
+    record = either.checkpoint("job")
+    assert record.kill_at is not None and clock() < record.kill_at <= clock() + GRACE
+    assert observe_runs(either.run)["job"].state is ContainerState.DESTROYING, "without an agent too"
+    async with either.agent() as agent:
+        assert (await agent.status("job")).state is ContainerState.DESTROYING
+        await until("it is over", lambda: not processes.alive(record.pid or 0))
+        assert record.kill_at - 0.05 <= clock() < record.kill_at + 1, "neither at once nor with a grace of its own"
+        await until("nothing is left", lambda: agent.containerizer.containers() == [])
+        assert not either.record("job").exists()
 
 
 async def test_an_agent_that_dies_while_it_destroys_is_succeeded(

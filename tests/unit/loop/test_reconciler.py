@@ -57,6 +57,25 @@ def test_a_killed_container_comes_back(world: World) -> None:
     play(scene())
 
 
+def test_what_a_containerizer_could_not_recover_is_unknown_and_not_ended(world: World) -> None:
+    async def scene() -> None:
+        world.files.texts["web.yaml"] = document("web")
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Running")
+        await agent.kill()
+        history = world.records.kept["web"].life
+        world.containers.unrecovered = "there is no keeper"
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Stalled")
+        assert world.records.rows["web"].message == "there is no keeper"
+        assert agent.reconciler.notes()["containerizer"] == "there is no keeper"
+        world.containers.unrecovered = ""
+        await agent.until(lambda: world.status("web") == "Running")
+        assert world.records.kept["web"].life == history and world.containers.launches["web"] == 1
+
+    play(scene())
+
+
 def test_what_runs_is_not_ended_for_an_edit_that_this_host_refuses(world: World) -> None:
     async def scene() -> None:
         world.files.texts["web.yaml"] = document("web")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.errors import LaunchFailed
+from reconciler.errors import LaunchFailed, Retryable
 from reconciler.loop.events import Event
 from reconciler.loop.reconciler import Reconciler, Settings
 from reconciler.loop.values import Record, Recorded, Row
@@ -85,6 +85,7 @@ class Containers:
     faults: list[str] = field(default_factory=list)
     on_change: Callable[[], None] = lambda: None
     name: str = "fake"
+    unrecovered: str = ""  # why it knows nothing of its containers
 
     def of(self, name: str) -> Behaviour:
         return self.behaviours.setdefault(name, Behaviour())
@@ -124,6 +125,8 @@ class Containers:
         self.updates.append((name, limits))
 
     async def status(self, name: str) -> ContainerStatus | None:
+        if self.unrecovered:
+            raise Retryable(self.unrecovered, Reason.STATE_UNKNOWN)
         if self.of(name).silent:
             await asyncio.Event().wait()
         return self.known.get(name)
@@ -146,7 +149,10 @@ class Containers:
         return status.termination if status else None
 
     def containers(self) -> Sequence[str]:
-        return list(self.known)
+        return [] if self.unrecovered else list(self.known)
+
+    def notes(self) -> Mapping[str, str]:
+        return {"containerizer": self.unrecovered} if self.unrecovered else {}
 
     async def close(self) -> None:
         return None

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.kernel.terminals import Size
+from reconciler.runtime.launcher import inside
+from reconciler.runtime.launcher.launcher import open_files
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED, RUN, Checkpoints, Run, Unreadable
 from reconciler.states import ContainerState, Reason
 
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "checkpoints"
 ENDED = Termination(None, 9, Reason.OUT_OF_MEMORY, 12.5, "64Mi of 64Mi", oom_killed=True)
 FULL = Run(
     name="shop.web",
@@ -33,6 +37,7 @@ FULL = Run(
     log_files=3,
     plan={"argv": ["é", "\udcff"], "steps": [{"op": "enter", "namespaces": ["ipc"]}]},
     message="m",
+    kill_at=77.5,
     termination=ENDED,
 )
 BARE = Run(name="job", run="r", boot="b", digest="d", launcher="posix", state=None)
@@ -78,6 +83,7 @@ def test_every_torn_checkpoint_is_unreadable(checkpoints: Checkpoints) -> None:
         {"pid": "7"},
         {"start": None, "pid": 7.5},
         {"grace": "long"},
+        {"kill_at": "soon"},
         {"plan": []},
     ],
     ids=str,
@@ -88,6 +94,22 @@ def test_a_checkpoint_of_another_shape_is_unreadable(checkpoints: Checkpoints, c
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(Unreadable):
         checkpoints.read("shop.web")
+
+
+def test_a_checkpoint_of_an_earlier_release_is_understood(checkpoints: Checkpoints) -> None:
+    """Who the payload is included: an `exec` into it must not be more than that."""
+    path = checkpoints.directory("job") / RUN
+    path.parent.mkdir(parents=True)
+    path.write_bytes((FIXTURES / "1.json").read_bytes())
+    run = checkpoints.read("job")
+    assert run is not None and (run.pid, run.state, run.kill_at) == (7, ContainerState.RUNNING, None)
+    made = inside.plan(run.plan, {"mount"}, ["/bin/id"], env={}, tty=Size(24, 80))
+    became = {"op": "credentials", "uid": 65534, "gid": 65533, "groups": [65533]}
+    assert made["payload_steps"] == made["init_steps"] == [became]
+    assert [step["op"] for step in made["steps"]] == ["enter", "terminal", "workdir"]
+    assert made["steps"][1]["uid"] == 65534 and open_files(run.plan) == {}
+    checkpoints.write(run)
+    assert checkpoints.read("job") == run
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "7", '"x"', "[" * 100_000], ids=lambda text: text[:10])

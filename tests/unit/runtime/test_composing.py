@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.errors import LaunchFailed, Retryable, Terminal, Unsupported
+from reconciler.runtime import composing
 from reconciler.runtime.composing import ComposingContainerizer
 from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
 from reconciler.states import ContainerState, Reason
 
+composing._FIRST_RETRY = 0.01
 ENDED = Termination(None, 15, Reason.SIGNALED, 1.0)
 
 
@@ -71,6 +73,9 @@ class Fake:
 
     def containers(self) -> Sequence[str]:
         return sorted(self.has)
+
+    def notes(self) -> Mapping[str, str]:
+        return {}
 
     async def close(self) -> None:
         self.asked.append("close")
@@ -218,6 +223,30 @@ async def test_one_that_cannot_recover_makes_its_containers_unknown_and_not_abse
     with pytest.raises(Retryable) as unknown:
         await composed.status("shop")
     assert unknown.value.reason is Reason.STATE_UNKNOWN and "no engine" in unknown.value.message
+
+
+@in_loop
+async def test_a_failed_recovery_is_tried_again_until_it_succeeds() -> None:
+    told: list[str] = []
+    recovered = asyncio.Event()
+
+    def notify(name: str) -> None:
+        told.append(name)
+        recovered.set()
+
+    broken, sound = Fake("a"), Fake("b")
+    broken.recovery = OSError("no keeper")
+    composed = ComposingContainerizer([broken, sound], notify)
+    await composed.recover()
+    assert "no keeper" in composed.notes()["containerizer a"]
+    with pytest.raises(Retryable):
+        await composed.destroy("shop")
+    assert broken.asked == sound.asked == [], "nothing is destroyed that nobody can see"
+    broken.recovery, broken.has = None, {"shop"}
+    await recovered.wait()
+    assert told == ["a"] and composed.notes() == {}
+    assert await composed.launch(config("shop")) is LaunchResult.ALREADY_LAUNCHED
+    await composed.close()
 
 
 @in_loop
