@@ -17,7 +17,7 @@ from reconciler.errors import LaunchFailed, Retryable
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher import connection, inside
 from reconciler.runtime.launcher.cgroup_tree import LEAF
-from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
+from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND, PLACE
 from reconciler.runtime.launcher.exec_streams import Streams
 from reconciler.runtime.launcher.launcher import closing_fds, open_files
 from reconciler.states import ContainerState, Reason
@@ -104,5 +104,5 @@ def _places(cgroups: Mapping[str, str]) -> dict[str, int]:
         if os.path.isdir(leaf):
             fds["into"] = os.open(leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
-            fds[f"place:{hierarchy}"] = os.open(os.path.join(directory, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
+            fds[PLACE + hierarchy] = os.open(os.path.join(directory, "tasks"), os.O_WRONLY | os.O_CLOEXEC)
     return fds

@@ -7,15 +7,18 @@
 
 The intermediate is needed because clone3(CLONE_NEWPID) straight after a setns into another pid
 namespace is EINVAL (kernel/pid_namespace.c: copy_pid_ns wants the active and the children's to agree).
-A child is limited before it runs a single instruction of its own where CLONE_INTO_CGROUP works, and in v1
-hierarchies before it is released.
+A child is limited before it runs a single instruction of its own where CLONE_INTO_CGROUP works; in v1 hierarchies it
+places itself, before all else it does and before the request is answered.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
+import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -28,8 +31,8 @@ from reconciler.runtime.launcher.wards import Ward
 
 _OWN_PID_NAMESPACE = "/proc/self/ns/pid"
 _KEEPERS = ("reaped", "kill", "procs", "into")  # descriptors the child has no business with
-_PLACE = "place:"
 _INTERMEDIATE_SECONDS = 5.0
+_PLACED_SECONDS = 20.0
 
 # the kernel or the hierarchy does not take CLONE_INTO_CGROUP; writing cgroup.procs may still work
 _PLACE_INSTEAD = (errno.E2BIG, errno.EINVAL, errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES)
@@ -43,18 +46,20 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(error_read, False)
+    placed_read, placed_write = os.pipe2(os.O_CLOEXEC)
     pump, lent = pump_holding.prepare(message["plan"].get("pump"), roles)
-    mine = {name: fd for name, fd in roles.items() if name not in _KEEPERS and not name.startswith(_PLACE)} | lent
+    mine = {name: fd for name, fd in roles.items() if name not in _KEEPERS} | lent
 
     def body() -> NoReturn:
-        child.run(message["plan"], {**mine, "go": go_read, "error": error_write}, title)
+        pipes = {"go": go_read, "error": error_write, "placed": placed_write}
+        child.run(message["plan"], {**mine, **pipes}, title)
 
     pidfd = -1
     try:
         pid, pidfd = _clone_placed(message, roles, body)
-        for name, fd in roles.items():
-            if name.startswith(_PLACE):
-                os.write(fd, b"%d" % pid)
+        os.close(placed_write)
+        placed_write = -1
+        _await_placed(placed_read, error_read)
         stat = proc.read_stat(pid)
         if stat is None:
             raise ProcessLookupError(errno.ESRCH, "the new process was killed at once", message["name"])
@@ -68,8 +73,9 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
             pump.close()
         raise
     finally:
-        for fd in (go_read, error_write, *lent.values()):
-            os.close(fd)
+        for fd in (go_read, error_write, placed_read, placed_write, *lent.values()):
+            if fd >= 0:
+                os.close(fd)
     ward = Ward(message["name"], message["run"], pid, stat.start, pidfd)
     ward.go_fd, ward.error_fd = go_write, error_read
     ward.pump = pump
@@ -78,6 +84,21 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
     for fd in ward.keep.values():
         fds.remove(fd)
     return ward
+
+
+def _await_placed(placed: int, error: int) -> None:
+    """Until the child says that it sits where it belongs. Raises OSError with its reason when it cannot."""
+    poll = select.poll()
+    poll.register(placed, select.POLLIN)
+    if not poll.poll(_PLACED_SECONDS * 1000):
+        raise TimeoutError(errno.ETIMEDOUT, f"the child was not placed within {_PLACED_SECONDS:.0f} s")
+    if os.read(placed, 1):
+        return
+    with contextlib.suppress(BlockingIOError):
+        if record := os.read(error, 65536):
+            failure = json.loads(record)
+            raise OSError(failure["errno"], f"{failure['stage']}: {failure['what']}", failure["path"])
+    raise ProcessLookupError(errno.ESRCH, "the child was killed before it was placed")
 
 
 def _clone_placed(message: dict[str, Any], roles: dict[str, int], body: Body) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 The agent makes and removes the cgroups, in threads, and passes open descriptors; the keeper clones, places
 and reaps. Where there is a cgroup2 mount the child is born in its cgroup (CLONE_INTO_CGROUP); in v1
-hierarchies it is moved there while still blocked. Killing goes through the cgroup, so nothing that forks
+hierarchies it goes there by itself, before it is released. Killing goes through the cgroup, so nothing that forks
 away escapes.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from reconciler.runtime.kernel.syscalls import NAMESPACES
 from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+from reconciler.runtime.launcher.child import PLACE
 from reconciler.runtime.launcher.connection import KeeperError
 from reconciler.runtime.launcher.launcher import Fork, Forked, KeeperLink, Known, closing_fds
 
@@ -54,8 +55,8 @@ class LinuxLauncher:
                 if self.tree.version(hierarchy) == 2:
                     fds["into"] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 else:
-                    procs = os.path.join(directory, "cgroup.procs")
-                    fds[f"place:{hierarchy}"] = os.open(procs, os.O_WRONLY | os.O_CLOEXEC)
+                    tasks = os.path.join(directory, "tasks")
+                    fds[PLACE + hierarchy] = os.open(tasks, os.O_WRONLY | os.O_CLOEXEC)
             fds.update(self._end_fds(name))
         except BaseException:
             for fd in fds.values():
