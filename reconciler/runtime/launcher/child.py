@@ -72,9 +72,9 @@ def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> No
 
 
 def _place(fds: Descriptors) -> None:
-    """By `tasks` and not by `cgroup.procs`, and nobody else for us: the kernel moves a process under a lock that takes it
-    6 to 13 ms (an RCU grace period) on an idle machine, a thread that moves itself without (cgroup_procs_write_start in
-    kernel/cgroup/cgroup.c). This is the only thread."""
+    """By `tasks` and not by `cgroup.procs`, and nobody else for us: to move a process the kernel takes a lock that
+    costs an RCU grace period, 6 to 13 ms on an idle machine; a thread that moves itself needs none
+    (cgroup_procs_write_start in kernel/cgroup/cgroup.c). This is the only thread."""
     for role in [role for role in fds if role.startswith(PLACE)]:
         try:
             os.write(fds[role], b"0")

@@ -71,8 +71,12 @@ class Launcher(Protocol):
         reaped: opens the file for a container's reaped status."""
         ...
 
-    async def create(self, name: str) -> Mapping[str, str]:
-        """Whatever must exist before the fork; hierarchy → cgroup directory."""
+    def create(self, name: str) -> Mapping[str, str]:
+        """Whatever must exist before the fork; hierarchy → cgroup directory. Blocks."""
+        ...
+
+    def places(self, name: str) -> dict[str, int]:
+        """Of what was created, the descriptors that the fork needs, by role: the caller's to close. Blocks."""
         ...
 
     async def fork(self, fork: Fork) -> Forked: ...
@@ -175,8 +179,8 @@ class KeeperLink:
         self._connection = None
         self.on_lost()
 
-    async def fork(self, fork: Fork, fds: Mapping[str, int]) -> Forked:
-        link = await self.get()
+    async def fork(self, fork: Fork) -> Forked:
+        link, fds = await self.get(), fork.fds
         fields: dict[str, Any] = {"name": fork.name, "run": fork.run, "plan": dict(fork.plan), "clone": fork.clone}
         if fork.parent is not None:
             fds = {**fds, "parent": fork.parent}

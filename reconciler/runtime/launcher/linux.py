@@ -40,15 +40,11 @@ class LinuxLauncher:
                 await self.link.adopt(known, adopting)
         return (await asyncio.to_thread(self.tree.list) | set(self.link.known)) - set(expected)
 
-    async def create(self, name: str) -> Mapping[str, str]:
-        return await asyncio.to_thread(self.tree.create, name)
+    def create(self, name: str) -> Mapping[str, str]:
+        return self.tree.create(name)
 
-    async def fork(self, fork: Fork) -> Forked:
-        with closing_fds(await asyncio.to_thread(self._place_fds, fork.name)) as places:
-            return await self.link.fork(fork, {**fork.fds, **places})
-
-    def _place_fds(self, name: str) -> dict[str, int]:
-        """Descriptors by which the keeper places the child and later ends what it leaves."""
+    def places(self, name: str) -> dict[str, int]:
+        """By which the child is placed, and what it leaves is ended later."""
         fds: dict[str, int] = {}
         try:
             for hierarchy, directory in self.tree.process_dirs(name).items():
@@ -71,6 +67,9 @@ class LinuxLauncher:
         with contextlib.suppress(FileNotFoundError):
             return {"procs": os.open(os.path.join(directory, "cgroup.procs"), os.O_RDONLY | os.O_CLOEXEC)}
         return {}
+
+    async def fork(self, fork: Fork) -> Forked:
+        return await self.link.fork(fork)
 
     async def release(self, name: str, run: str) -> None:
         await self.link.release(name, run)

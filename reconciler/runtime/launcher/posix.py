@@ -36,11 +36,14 @@ class PosixLauncher:
                     await self.link.adopt(known, fds)
         return set(self.link.known) - set(expected)
 
-    async def create(self, name: str) -> Mapping[str, str]:
+    def create(self, name: str) -> Mapping[str, str]:
+        return {}
+
+    def places(self, name: str) -> dict[str, int]:
         return {}
 
     async def fork(self, fork: Fork) -> Forked:
-        return await self.link.fork(fork, fork.fds)
+        return await self.link.fork(fork)
 
     async def release(self, name: str, run: str) -> None:
         await self.link.release(name, run)

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from reconciler.runtime.isolators.isolator import Context, Isolator
+from reconciler.runtime.isolators.isolator import Context, Isolator, PassiveIsolator
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.states import ContainerState
 
 T = TypeVar("T")
+Say = Callable[[str], None]
+"""Told by work in a thread what it does next."""
 
 STAGE_SECONDS = 30.0
 
@@ -109,32 +111,36 @@ class Workshop:
         directory = self.checkpoints.directory(container.name)
         return Context(name=container.name, cgroups=container.run.cgroups, runtime_dir=directory)
 
-    async def stage(self, what: str, function: Callable[..., T], *args: object) -> T:
-        """Blocking work in a thread, never waited for longer than a limit. Raises TimeoutError that says what."""
+    async def hop(self, what: str, work: Callable[[Say], T]) -> T:
+        """Blocking work in a thread, never waited for longer than a limit. Raises TimeoutError that names `what`, and
+        the step of it that the work said last."""
+        at = [what]
         try:
             async with asyncio.timeout(STAGE_SECONDS):
-                return await asyncio.to_thread(function, *args)
+                return await asyncio.to_thread(work, lambda step: at.append(f"{what}: {step}"))
         except TimeoutError as error:
-            raise TimeoutError(str(error) or f"{what} took longer than {STAGE_SECONDS:.0f} s") from None
+            raise TimeoutError(str(error) or f"{at[-1]} took longer than {STAGE_SECONDS:.0f} s") from None
 
-    async def each(self, what: str, call: Callable[[Isolator], T], *, backwards: bool = False) -> list[T]:
-        """Have every isolator do something, in order, in one thread: a hop for each would cost more than most do.
-        Raises what the first one raises, TimeoutError naming the one that is stuck."""
-        at: list[str] = []
+    async def stage(self, what: str, function: Callable[..., T], *args: object) -> T:
+        """One step of it."""
+        return await self.hop(what, lambda say: function(*args))
 
-        def work() -> list[T]:
+    async def each(self, method: str, call: Callable[[Isolator], T], *, backwards: bool = False) -> list[T]:
+        """Have every isolator that has that method do something, in order, in one thread. Raises what the first one
+        raises, TimeoutError naming the one that is stuck."""
+        passive = getattr(PassiveIsolator, method)
+        asked = [each for each in self.isolators if getattr(type(each), method) is not passive]
+        if backwards:
+            asked.reverse()
+
+        def work(say: Say) -> list[T]:
             results = []
-            for isolator in reversed(self.isolators) if backwards else self.isolators:
-                at[:] = [isolator.name]
+            for isolator in asked:
+                say(isolator.name)
                 results.append(call(isolator))
             return results
 
-        try:
-            async with asyncio.timeout(STAGE_SECONDS):
-                return await asyncio.to_thread(work)
-        except TimeoutError as error:
-            who = at[0] if at else "the first isolator"
-            raise TimeoutError(str(error) or f"{what}: {who} took longer than {STAGE_SECONDS:.0f} s") from None
+        return await self.hop(method, work) if asked else []
 
     def forget(self, container: Container) -> None:
         container.close()

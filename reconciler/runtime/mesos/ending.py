@@ -159,7 +159,7 @@ class Endings:
         if not container.run.plan.get("init", True):
             await asyncio.to_thread(self._shop.pins.unpin, container.name)
         context = self._shop.context(container)
-        await self._shop.each("clean-up", lambda isolator: isolator.cleanup(context), backwards=True)
+        await self._shop.each("cleanup", lambda isolator: isolator.cleanup(context), backwards=True)
 
     async def give_up(self, container: Container) -> None:
         """A launch ended before there was a run to speak of: nothing may be left of it. What is, `destroy` takes."""

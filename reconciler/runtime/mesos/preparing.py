@@ -1,0 +1,148 @@
+"""All that blocks before the fork of a native container, in one thread: a hop for each step costs more than most do.
+
+    PROVISIONING  checkpoint ▸ root file system, account ▸ sandbox
+    PREPARING     cgroups ▸ each isolator's prepare, in order ▸ the launch plan ▸ every descriptor that the fork needs
+
+Invariant: a launch that was given up goes no further than the step it is in, so that a thread that was stuck leaves
+no more behind, when it comes free, than that one step made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler.errors import Retryable, Terminal
+from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators.isolator import Isolator, LaunchInfo, merge
+from reconciler.runtime.kernel import proc, rootpaths
+from reconciler.runtime.launcher.launcher import open_files
+from reconciler.runtime.mesos import launch_plan
+from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
+from reconciler.runtime.mesos.container import Container, Say, Workshop
+from reconciler.runtime.mesos.output import open_streams
+from reconciler.runtime.provisioner import rootfs
+from reconciler.states import ContainerState, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the isolators want, merged, and the fork's descriptors by role: the caller's to close."""
+
+    info: LaunchInfo
+    fds: dict[str, int]
+
+
+def prepare(
+    shop: Workshop, container: Container, config: ContainerConfig, parent: Container | None, say: Say
+) -> Prepared:
+    """Blocks. Notes cgroups and plan in the container's run; `say` is told what comes next."""
+
+    def next_step(what: str) -> None:
+        still_wanted(container)
+        say(what)
+
+    next_step("writing the checkpoint")
+    container.checkpoint()
+    if parent is not None and config.spec.class_ == "debug":
+        info = _plan_inside(shop, container, config, parent, next_step)
+    else:
+        info = _plan(shop, container, config, next_step)
+    next_step("opening files")
+    return Prepared(info, _open(shop, container, config))
+
+
+def _plan(
+    shop: Workshop, container: Container, config: ContainerConfig, next_step: Callable[[str], None]
+) -> LaunchInfo:
+    privileged = os.geteuid() == 0
+    next_step("provisioning")
+    if config.spec.rootfs is not None:
+        config = replace(config, rootfs=rootfs.locate(config.name, config.spec.rootfs))
+    account = launch_plan.identity(config)
+    next_step("making the sandbox")
+    _make_sandbox(config, account if privileged else None, private=bool(shop.launcher.gives))
+    container.enter(ContainerState.PREPARING)
+    info = _isolate(shop, container, config, shop.isolators, next_step)
+    container.note(plan=launch_plan.build(config, info, account, privileged=privileged))
+    return info
+
+
+def _plan_inside(
+    shop: Workshop, container: Container, config: ContainerConfig, parent: Container, next_step: Callable[[str], None]
+) -> LaunchInfo:
+    """Of class debug: a further process of its parent's, in a cgroup of its own below the parent's. What it sees is
+    its parent's; only the amounts it may use are its own."""
+    container.note(sandbox=parent.run.sandbox)
+    container.enter(ContainerState.PREPARING)
+    _isolate(shop, container, config, [each for each in shop.isolators if each.controllers], next_step)
+    differ = _entered(parent.run.pid)
+    container.note(plan=launch_plan.build_inside(config, parent.run.plan, differ))
+    return LaunchInfo(join=differ)
+
+
+def _isolate(
+    shop: Workshop,
+    container: Container,
+    config: ContainerConfig,
+    isolators: Sequence[Isolator],
+    next_step: Callable[[str], None],
+) -> LaunchInfo:
+    next_step("making the cgroups")
+    container.note(cgroups=dict(shop.launcher.create(container.name)))
+    context, infos = shop.context(container), []
+    for isolator in isolators:
+        next_step(f"prepare: {isolator.name}")
+        infos.append(isolator.prepare(config, context))
+    return merge(infos)
+
+
+def _open(shop: Workshop, container: Container, config: ContainerConfig) -> dict[str, int]:
+    with contextlib.ExitStack() as stack:
+        fds: dict[str, int] = {}
+
+        def take(opened: dict[str, int]) -> None:
+            fds.update(opened)
+            for fd in opened.values():
+                stack.callback(os.close, fd)
+
+        take(open_streams(config.logs))
+        take(open_files(container.run.plan))
+        for role, file in (("exit", EXIT), ("reaped", REAPED)):
+            take({role: shop.checkpoints.open_end(container.name, file, fresh=True)})
+        take(shop.launcher.places(container.name))
+        still_wanted(container)
+        stack.pop_all()
+        return fds
+
+
+def still_wanted(container: Container) -> None:
+    if container.unwanted:
+        raise Retryable(f"{container.name}: was destroyed while it was launched", Reason.DESTROYED)
+
+
+def _entered(pid: int | None) -> frozenset[str]:
+    """The namespaces of that process that are not ours, and so not the keeper's."""
+    ours = proc.namespaces("self")
+    return frozenset(name for name, inode in proc.namespaces(pid or "self").items() if ours.get(name) != inode)
+
+
+def _make_sandbox(config: ContainerConfig, owner: launch_plan.Identity | None, *, private: bool) -> None:
+    """private: nobody else of this host may reach it, lest a set-user-id program made inside is of use outside."""
+    top, beneath = config.sandbox_place
+    try:
+        Path(top).mkdir(mode=0o755, parents=True, exist_ok=True)
+        if private:
+            config.logs.parent.mkdir(exist_ok=True)
+            config.logs.parent.chmod(0o700)
+        with rootpaths.opened(top) as root, rootpaths.made(root, beneath or ".", links=False) as sandbox:
+            if owner is not None:
+                os.fchown(sandbox, owner.uid, owner.gid)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST):
+            raise
+        raise Terminal(f"{config.name}: its sandbox cannot be made: {error}") from error
