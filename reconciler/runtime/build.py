@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reconciler.runtime.isolators.isolator import Isolator
     from reconciler.runtime.kernel.cgroups import CgroupMap
     from reconciler.runtime.launcher.launcher import Launcher
+    from reconciler.runtime.mesos.measuring import Sample
     from reconciler.spec.model import ContainerSpec
 
 CONTAINERIZERS = ("mesos",)
@@ -99,7 +100,8 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
 
     name, _ = choose_launcher(settings.launcher)
     if name == "posix":
-        posix: list[Isolator] = [FilesystemPosixIsolator(), *_privilege_isolators(settings.isolation, limited=False)]
+        privileges = _privilege_isolators(settings.isolation, limited=False)
+        posix: list[Isolator] = [FilesystemPosixIsolator(), *_posix_isolators(), *privileges]
         return PosixLauncher(settings.runtime_dir), _chosen(posix, settings.isolation)
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
@@ -119,6 +121,12 @@ def _cgroup_isolators(host: CgroupMap) -> list[Isolator]:
     from reconciler.runtime.isolators.cgroups_pids import PidsIsolator
 
     return [CpuIsolator(host), MemoryIsolator(host), PidsIsolator(host)]
+
+
+def _posix_isolators() -> list[Isolator]:
+    from reconciler.runtime.isolators.posix import PosixCpuIsolator, PosixMemoryIsolator
+
+    return [PosixCpuIsolator(), PosixMemoryIsolator()]
 
 
 def _devices_isolator(host: CgroupMap, isolation: tuple[str, ...] | None) -> list[Isolator]:
@@ -157,6 +165,15 @@ def observe(settings: RuntimeSettings) -> Mapping[str, ContainerStatus]:
     from reconciler.runtime.mesos.observing import observe_runs
 
     return observe_runs(settings.runtime_dir)
+
+
+def sample(runtime_dir: Path, names: Collection[str] | None) -> dict[str, Sample]:
+    """What containers use at this moment, without an agent: see `measuring`."""
+    from reconciler.runtime.kernel import cgroups
+    from reconciler.runtime.mesos.measuring import sample
+
+    isolators = {"linux": _cgroup_isolators(cgroups.read_map()), "posix": _posix_isolators()}
+    return sample(runtime_dir, names, lambda launcher: isolators.get(launcher, []))
 
 
 async def end(settings: RuntimeSettings) -> None:

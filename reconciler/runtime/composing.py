@@ -22,6 +22,7 @@ from reconciler.runtime.containerizer import (
     ContainerStatus,
     LaunchResult,
     Termination,
+    Usage,
 )
 from reconciler.states import Reason
 
@@ -134,19 +135,26 @@ class ComposingContainerizer:
             return entry.owner
         return next((one for one in self._containerizers if name in one.containers()), None)
 
+    def _known_owner(self, name: str) -> Containerizer | None:
+        """Raises Retryable where one that could not recover may have it."""
+        owner = self._owner(name)
+        if owner is None and self._failed:
+            raise Retryable("; ".join(self._failed.values()), Reason.STATE_UNKNOWN)
+        return owner
+
     async def update(self, name: str, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
         owner = self._owner(name)
         if owner is None:
             raise Retryable(f"{name} is not known: nothing to update", Reason.STATE_UNKNOWN)
         await owner.update(name, requests, limits)
 
+    async def usage(self, name: str) -> Usage | None:
+        owner = self._known_owner(name)
+        return await owner.usage(name) if owner else None
+
     async def status(self, name: str) -> ContainerStatus | None:
-        owner = self._owner(name)
-        if owner is not None:
-            return await owner.status(name)
-        if self._failed:
-            raise Retryable("; ".join(self._failed.values()), Reason.STATE_UNKNOWN)
-        return None
+        owner = self._known_owner(name)
+        return await owner.status(name) if owner else None
 
     async def wait(self, name: str) -> Termination | None:
         owner = self._owner(name)
@@ -167,8 +175,7 @@ class ComposingContainerizer:
                 if known not in gone:
                     self._entries.pop(known)
             return termination
-        if self._failed:  # what would be destroyed cannot be told
-            raise Retryable("; ".join(self._failed.values()), Reason.STATE_UNKNOWN)
+        self._known_owner(name)  # what would be destroyed must be known
         results = await asyncio.gather(*(one.destroy(name, grace=grace) for one in self._containerizers))
         return next((result for result in results if result is not None), None)
 

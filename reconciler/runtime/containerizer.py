@@ -144,6 +144,10 @@ class Containerizer(Protocol):
         """Change resources in place. Raises Retryable with both figures when the kernel refuses."""
         ...
 
+    async def usage(self, name: str) -> Usage | None:
+        """Of it and all that is nested in it; None when it does not run. Raises Retryable when that cannot be told."""
+        ...
+
     async def status(self, name: str) -> ContainerStatus | None:
         """None: certainly no such container. Raises Retryable when that cannot be told."""
         ...

@@ -29,11 +29,13 @@ class Context:
 
     cgroups:      hierarchy ("unified", "memory", ...) → its own cgroup directory, where limits are written
     runtime_dir:  RUNTIME/containers/<name>, for what must not outlive a reboot
+    first:        host pids of its first process and of those of what is nested in it, as far as they were forked
     """
 
     name: str
     cgroups: Mapping[str, str]
     runtime_dir: Path
+    first: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

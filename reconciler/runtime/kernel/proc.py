@@ -43,6 +43,27 @@ def parse_stat(text: str) -> ProcessStat:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessUsage:
+    """cpu_seconds: its own, and of those of its children that were waited for; resident: bytes; threads: how many."""
+
+    cpu_seconds: float
+    resident: int
+    threads: int
+
+
+def read_usage(pid: int) -> ProcessUsage | None:
+    """None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    ticks = sum(int(field) for field in fields[11:15])
+    return ProcessUsage(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGESIZE"), int(fields[17]))
+
+
 def read_stat(pid: int) -> ProcessStat | None:
     """None when there is no such process."""
     try:
@@ -87,6 +108,28 @@ def descendants(pid: int) -> list[int]:
         found.extend(below)
         queue.extend(below)
     return found
+
+
+def family(pid: int) -> list[int]:
+    """As `descendants`, at a cost that depends on them alone; one that forks just now may be missed."""
+    found: list[int] = []
+    queue = [pid]
+    while queue:
+        below = _children(queue.pop())
+        found.extend(below)
+        queue.extend(below)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                children += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it ended just now
+    return children
 
 
 def own_children() -> list[int]:

@@ -13,6 +13,7 @@ from reconciler.runtime.isolators.isolator import Context, Isolator, PassiveIsol
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
+from reconciler.runtime.mesos.measuring import context_of
 from reconciler.states import ContainerState
 
 T = TypeVar("T")
@@ -108,8 +109,8 @@ class Workshop:
     quarantined: dict[str, str] = field(default_factory=dict)
 
     def context(self, container: Container) -> Context:
-        directory = self.checkpoints.directory(container.name)
-        return Context(name=container.name, cgroups=container.run.cgroups, runtime_dir=directory)
+        alive = [each.run for each in self.all.values() if each.alive]
+        return context_of(container.run, alive, self.checkpoints.directory(container.name))
 
     async def hop(self, what: str, work: Callable[[Say], T]) -> T:
         """Blocking work in a thread, never waited for longer than a limit. Raises TimeoutError that names `what`, and

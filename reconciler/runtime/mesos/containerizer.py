@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable, Unsupported
-from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination
+from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination, Usage
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
@@ -29,6 +29,7 @@ from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
 from reconciler.runtime.mesos.fit import refusals
 from reconciler.runtime.mesos.launching import Launching
+from reconciler.runtime.mesos.measuring import merged
 from reconciler.runtime.mesos.output import STREAMS
 from reconciler.runtime.mesos.recovery import Recovery
 from reconciler.runtime.mesos.rotation import Bounds, rotate
@@ -112,6 +113,16 @@ class MesosContainerizer:
             raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
         context = self._shop.context(container)
         await self._shop.each("update", lambda isolator: isolator.update(context, requests, limits))
+
+    async def usage(self, name: str) -> Usage | None:
+        container = self._shop.all.get(name)
+        if container is None or not container.alive:
+            return None
+        context = self._shop.context(container)
+        try:
+            return merged(await self._shop.each("usage", lambda isolator: isolator.usage(context)))
+        except OSError as error:
+            raise Retryable(f"{name}: what it uses cannot be had: {error}", Reason.STATE_UNKNOWN) from error
 
     async def status(self, name: str) -> ContainerStatus | None:
         if name in self._shop.quarantined:

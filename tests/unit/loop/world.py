@@ -18,7 +18,7 @@ from reconciler.errors import LaunchFailed, Retryable
 from reconciler.loop.events import Event
 from reconciler.loop.reconciler import Reconciler, Settings
 from reconciler.loop.values import Record, Recorded, Row
-from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination
+from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination, Usage
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
 from reconciler.spec.sources.listing import Listing
 from reconciler.states import ContainerState, Reason
@@ -123,6 +123,9 @@ class Containers:
         if (error := self.of(name).update_error) is not None:
             raise error
         self.updates.append((name, limits))
+
+    async def usage(self, name: str) -> Usage | None:
+        raise NotImplementedError
 
     async def status(self, name: str) -> ContainerStatus | None:
         if self.unrecovered:

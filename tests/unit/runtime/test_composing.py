@@ -12,7 +12,7 @@ import pytest
 from reconciler.errors import LaunchFailed, Retryable, Terminal, Unsupported
 from reconciler.runtime import composing
 from reconciler.runtime.composing import ComposingContainerizer
-from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination
+from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination, Usage
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
 from reconciler.states import ContainerState, Reason
 
@@ -58,6 +58,9 @@ class Fake:
         known = {each for each in self.has if each == name or each.startswith(f"{name}.")}
         self.has -= known
         return ENDED if known else None
+
+    async def usage(self, name: str) -> Usage | None:
+        return {"pids": 1} if name in self.has else None
 
     async def status(self, name: str) -> ContainerStatus | None:
         return ContainerStatus(name, self.name, ContainerState.RUNNING, "d") if name in self.has else None
