@@ -57,6 +57,7 @@ class Reason(StrEnum):
     EXIT_STATUS_LOST = "ExitStatusLost"
     PARENT_ENDED = "ParentEnded"
     DESTROYED = "Destroyed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
     # why a name is not run
     NOT_SUPPORTED_YET = "NotSupportedYet"
     NOT_ON_THIS_LAUNCHER = "NotOnThisLauncher"
@@ -71,6 +72,11 @@ class Reason(StrEnum):
     PARENT_NOT_RUNNING = "ParentNotRunning"
     BACKING_OFF = "BackingOff"
     DESTROY_FAILED = "DestroyFailed"
+    SUSPENDED = "Suspended"
+    DEPENDENCY_NOT_MET = "DependencyNotMet"
+    NODE_SELECTOR = "NodeSelector"
+    PRUNE_UNCONFIRMED = "PruneUnconfirmed"
+    NO_EFFECT = "NoEffect"
 
 
 class ChangeClass(StrEnum):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from reconciler.agent import marks
 from reconciler.agent.paths import Places, sandbox_of
 from reconciler.loop.texts import ending, exit_json, timestamp
 from reconciler.runtime.containerizer import ContainerStatus, Termination
@@ -45,9 +46,10 @@ def corrected(row: JsonRow, seen: ContainerStatus | None, why: str = NO_AGENT) -
     down = {**row, "state": None, "pid": None, "ready": False, "nextTry": None, "exit": ended}
     if status in _STANDS:
         return down
-    if ended is None:
+    if ended is None or ended["reason"] == Reason.DESTROYED.value:  # we ended it to start it again
         return {**down, "status": Status.PENDING.value, "message": why}
-    fine = (ended["code"] == 0 and ended["signal"] is None) or ended["reason"] == Reason.PARENT_ENDED.value
+    well = ended["code"] == 0 and ended["signal"] is None and ended["reason"] != Reason.DEADLINE_EXCEEDED.value
+    fine = well or ended["reason"] == Reason.PARENT_ENDED.value
     verdict = Status.COMPLETED if fine else Status.FAILED
     said = row["message"] if status is verdict else f"{_in_words(ended)}; {why}"
     return {**down, "status": verdict.value, "reason": ended["reason"], "message": said}
@@ -79,6 +81,7 @@ def _in_words(ended: Mapping[str, Any]) -> str:
 def _recorded(places: Places, known: Mapping[str, JsonRow]) -> dict[str, JsonRow]:
     """Rows for what was applied and has none: the runtime directory did not survive a reboot."""
     found = {}
+    suspended = marks.read(places.marks, "suspended")
     for file in places.records.glob("*/record.json"):
         name = file.parent.name
         if name in known:
@@ -95,10 +98,18 @@ def _recorded(places: Places, known: Mapping[str, JsonRow]) -> dict[str, JsonRow
                 exit=_recorded_exit(data["life"]),
                 sandbox=str(sandbox_of(places, name)),
             )
+            if data["spec"].get("suspend") or any(one in suspended for one in _with_ancestors(name)):
+                found[name] |= {"status": Status.SUSPENDED.value, "reason": Reason.SUSPENDED.value}
+                found[name]["message"] = "suspended when an agent last ran"
         except (OSError, ValueError, KeyError, TypeError) as error:
             found[name] = _row(name, status=Status.HELD.value, reason=Reason.RECORD_UNREADABLE.value)
             found[name]["message"] = f"{file} cannot be read: {error}"
     return found
+
+
+def _with_ancestors(name: str) -> tuple[str, ...]:
+    labels = name.split(".")
+    return tuple(".".join(labels[:end]) for end in range(1, len(labels) + 1))
 
 
 def _recorded_exit(life: Mapping[str, Any]) -> JsonRow | None:

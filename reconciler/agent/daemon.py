@@ -22,6 +22,7 @@ from reconciler import __version__
 from reconciler.agent.control import Answer, Handler, Request, Server
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import AgentLock, owner_id
+from reconciler.agent.node import labels
 from reconciler.agent.notify import Notifier
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
@@ -30,6 +31,8 @@ from reconciler.errors import ReconcilerError
 from reconciler.loop.events import Event
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.reconciler import Reconciler
+from reconciler.loop.settings import Settings
+from reconciler.loop.suspending import Suspension
 from reconciler.runtime.build import build, choose_launcher
 from reconciler.spec.sources.directory import DirectorySource
 from reconciler.states import EventType
@@ -48,7 +51,9 @@ class Daemon:
         self._events = EventLog(places)
         self.source = DirectorySource(directory, self._wake)
         containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
-        self.reconciler = Reconciler(self.source, containerizer, Store(places, self.notifier.hear))
+        settings = Settings(node_labels=labels(dict(options.node_labels)))
+        store = Store(places, self.notifier.hear)
+        self.reconciler = Reconciler(self.source, containerizer, store, settings=settings)
         self._stop = asyncio.Event()
 
     def _wake(self) -> None:
@@ -80,7 +85,14 @@ class Daemon:
     # ---- control
 
     def _handlers(self) -> dict[str, Handler]:
-        return {"ping": self._ping, "apply": self._apply, "destroy": self._destroy, "approve": self._approve}
+        return {
+            "ping": self._ping,
+            "apply": self._apply,
+            "destroy": self._destroy,
+            "suspend": self._suspend,
+            "resume": self._resume,
+            "approve": self._approve,
+        }
 
     async def _ping(self, request: Request) -> Answer:
         return {"ok": True, "pid": os.getpid(), "source": self.source.identity}
@@ -97,9 +109,16 @@ class Daemon:
             origin = self.reconciler.desired.containers[wanted[0]].origin
             raise ReconcilerError(
                 f"{', '.join(wanted)}: still asked for by {origin.file}:{origin.line}, so it would come back at once; "
-                "take it out of its file instead"
+                f"take it out of its file, or suspend it first (`reconciler suspend {' '.join(wanted)}`)"
             )
         return _answer(await self.reconciler.destroy(names, _seconds(request)))
+
+    async def _suspend(self, request: Request) -> Answer:
+        suspension = Suspension(str(request.get("by", "")), time.time())
+        return _answer(await self.reconciler.suspend(_names(request), suspension, _seconds(request)))
+
+    async def _resume(self, request: Request) -> Answer:
+        return _answer(await self.reconciler.resume(_names(request)))
 
     async def _approve(self, request: Request) -> Answer:
         everything = request.get("names") is None

@@ -12,19 +12,22 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler.agent import control
+from reconciler.agent import control, node
 from reconciler.agent.lock import AgentAlive, AgentLock, holder, known_owner, owner_id, remembered_flags
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
+from reconciler.loop import keeping, suspending
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.preview import Preview, preview
 from reconciler.loop.reconciler import Reconciler
+from reconciler.loop.settings import Settings
+from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Refusal, Source
 from reconciler.runtime.build import RuntimeSettings, build, end, observe, refused
 from reconciler.spec.sources.directory import DirectorySource
@@ -64,9 +67,9 @@ def apply(places: Places, directory: Path, options: AgentOptions, seconds: float
 
 
 async def _apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Outcome:
-    reconciler = _reconciler(
-        places, options.settings(places, owner_id(places)), DirectorySource(directory, lambda: None)
-    )
+    source = DirectorySource(directory, lambda: None)
+    labels = node.labels(dict(options.node_labels))
+    reconciler = _reconciler(places, options.settings(places, owner_id(places)), source, labels)
     try:
         await reconciler.start()
         return await reconciler.apply(seconds)
@@ -82,7 +85,17 @@ def plan(places: Places, directory: Path, options: AgentOptions) -> Preview:
         time.sleep(listing.retry_after)
         listing = source.list()
     settings = options.settings(places, known_owner(places) or "none")
-    found = preview(listing, Store(places).load(), observe(settings), source.identity, time.time())
+    store = Store(places)
+    found = preview(
+        listing,
+        store.load(),
+        observe(settings),
+        source.identity,
+        time.time(),
+        labels=node.labels(dict(options.node_labels)),
+        held=frozenset(store.marks(keeping.MARK)),
+        by_command={name: Suspension.of(details) for name, details in store.marks(suspending.MARK).items()},
+    )
     return _on_this_host(found, settings)
 
 
@@ -114,6 +127,36 @@ def destroy(places: Places, names: Sequence[str]) -> Done:
         return _ask(places, {"op": "destroy", "names": list(names), "timeout": _DESTROY_SECONDS})
 
 
+def suspend(places: Places, names: Sequence[str], by: str) -> Done:
+    """Stop them, and keep them stopped until `resume`."""
+    suspension = Suspension(by, time.time())
+    try:
+        with AgentLock(places, None):
+            return _done(asyncio.run(_alone(places, lambda loop: loop.suspend(names, suspension, _DESTROY_SECONDS))))
+    except AgentAlive:
+        return _ask(places, {"op": "suspend", "names": list(names), "by": by, "timeout": _DESTROY_SECONDS})
+
+
+def resume(places: Places, names: Sequence[str]) -> Done:
+    """Without an agent nothing starts before there is one."""
+    try:
+        with AgentLock(places, None):
+            return _done(asyncio.run(_alone(places, lambda loop: loop.resume(names))))
+    except AgentAlive:
+        return _ask(places, {"op": "resume", "names": list(names), "timeout": _DESTROY_SECONDS})
+
+
+async def _alone(places: Places, work: Callable[[Reconciler], Awaitable[Outcome]]) -> Outcome:
+    """Without a source: nothing is started or pruned."""
+    settings = AgentOptions.remembered(remembered_flags(places)).settings(places, owner_id(places))
+    reconciler = _reconciler(places, settings, None)
+    try:
+        await reconciler.start()
+        return await work(reconciler)
+    finally:
+        await reconciler.close()
+
+
 def destroy_all(places: Places) -> Done:
     """End the agent, then everything that is ours, and leave nothing but an empty root."""
     if not places.root.is_dir():
@@ -128,13 +171,8 @@ def destroy_all(places: Places) -> Done:
 
 async def _destroy(places: Places, names: Sequence[str] | None) -> Outcome:
     """None: everything, with the keeper and our cgroup roots."""
+    outcome = await _alone(places, lambda loop: loop.destroy(names, _DESTROY_SECONDS))
     settings = AgentOptions.remembered(remembered_flags(places)).settings(places, owner_id(places))
-    reconciler = _reconciler(places, settings, None)
-    try:
-        await reconciler.start()
-        outcome = await reconciler.destroy(names, _DESTROY_SECONDS)
-    finally:
-        await reconciler.close()
     if names is None and outcome.code == 0:
         await end(settings)
     return outcome
@@ -144,14 +182,17 @@ def _done(outcome: Outcome) -> Done:
     return Done(outcome.code, outcome.message)
 
 
-def _reconciler(places: Places, settings: RuntimeSettings, source: Source | None) -> Reconciler:
+def _reconciler(
+    places: Places, settings: RuntimeSettings, source: Source | None, labels: Mapping[str, str] | None = None
+) -> Reconciler:
     made: list[Reconciler] = []
 
     def notify(name: str) -> None:
         for reconciler in made:
             reconciler.wake()
 
-    made.append(Reconciler(source, build(settings, notify), Store(places)))
+    own = Settings(node_labels=labels or {})
+    made.append(Reconciler(source, build(settings, notify), Store(places), settings=own))
     return made[0]
 
 
@@ -180,7 +221,8 @@ def _stop_agent(places: Places) -> None:
 
 def _clear(places: Places) -> None:
     """What is left in the runtime directory once no container is."""
-    shutil.rmtree(places.rows, ignore_errors=True)
+    for directory in (places.rows, places.marks):
+        shutil.rmtree(directory, ignore_errors=True)
     for path in (places.notes, places.control, places.claim):
         path.unlink(missing_ok=True)
     for directory in (places.runtime_dir, places.records):

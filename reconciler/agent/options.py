@@ -18,6 +18,7 @@ class AgentOptions:
     isolation: tuple[str, ...] | None = None
     launcher: str | None = None
     cgroups_root: str = "reconciler"
+    node_labels: tuple[tuple[str, str], ...] = ()
 
     def settings(self, places: Places, owner: str) -> RuntimeSettings:
         return RuntimeSettings(
@@ -41,11 +42,17 @@ class AgentOptions:
             isolation=_words(flags.get("isolation")),
             launcher=_word(flags.get("launcher")),
             cgroups_root=_word(flags.get("cgroups_root")) or "reconciler",
+            node_labels=_pairs(flags.get("node_labels")),
         )
 
 
 def _word(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    found = value if isinstance(value, list | tuple) else ()
+    return tuple((str(pair[0]), str(pair[1])) for pair in found if isinstance(pair, list | tuple) and len(pair) == 2)
 
 
 def _words(value: object) -> tuple[str, ...] | None:

@@ -39,6 +39,11 @@ class Places:
         return self.root / "events.jsonl"
 
     @property
+    def marks(self) -> Path:
+        """What was decided about names: suspended, held."""
+        return self.root / "marks"
+
+    @property
     def rows(self) -> Path:
         return self.runtime_dir / "rows"
 

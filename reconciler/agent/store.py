@@ -2,6 +2,7 @@
 
     ROOT/containers/<name>/record.json   what was last applied; temporary file, rename; fsync of file and
                                          directory in one batch per pass (`flush`)
+    ROOT/marks/                          see `marks`
     RUNTIME/rows/<name>.json             one row of `ps` each; temporary file, rename, no fsync; public: a script may
                                          wait for it to change
     RUNTIME/notes.json                   remarks on the source
@@ -22,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reconciler.agent import removal
+from reconciler.agent import marks, removal
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import say_published
 from reconciler.agent.paths import Places, sandbox_of
@@ -92,6 +93,12 @@ class Store:
         except OSError:
             self._dirty |= batch
             raise
+
+    def marks(self, kind: str) -> Mapping[str, Mapping[str, Any]]:
+        return marks.read(self._places.marks, kind)
+
+    def mark(self, kind: str, name: str, details: Mapping[str, Any] | None) -> None:
+        marks.write(self._places.marks, kind, name, details)
 
     def remove(self, name: str) -> None:
         """The record goes last: as long as it is there, the rest is known to be ours."""

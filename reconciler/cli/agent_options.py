@@ -14,6 +14,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--isolation", metavar="LIST", help="isolators to use (default: all that the launcher has)")
     group.add_argument("--launcher", metavar="linux|posix", help="default: linux for root where there are cgroups")
     group.add_argument("--cgroups-root", metavar="NAME", help="where our cgroups are (default: reconciler)")
+    group.add_argument(
+        "--node-label", metavar="KEY=VALUE", action="append", help="of this node, for nodeSelector; may be repeated"
+    )
     group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
     group.add_argument("--hooks", metavar="LIST", help="not supported yet")
 
@@ -27,7 +30,18 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         isolation=_listed(args.isolation),
         launcher=args.launcher,
         cgroups_root=args.cgroups_root or "reconciler",
+        node_labels=_labels(args.node_label),
     )
+
+
+def _labels(given: list[str] | None) -> tuple[tuple[str, str], ...]:
+    found = []
+    for label in given or []:
+        key, equals, value = label.partition("=")
+        if not key or not equals:
+            raise ReconcilerError(f"--node-label {label}: must be KEY=VALUE, such as disk=ssd")
+        found.append((key, value))
+    return tuple(found)
 
 
 def _listed(value: str | None) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""`approve NAME...|--all`: lets a mass deletion that is held go on."""
+"""`approve NAME...|--all`: lets what is held be destroyed: a mass deletion, or what has `prune: confirm`."""
 
 from __future__ import annotations
 

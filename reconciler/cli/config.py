@@ -37,7 +37,7 @@ def _text(value: object, where: str) -> str:
     return value
 
 
-REPEATED = frozenset({"notify"})
+REPEATED = frozenset({"notify", "node_label"})
 KNOWN = REPEATED | frozenset(
     {"root", "runtime_dir", "output", "containerizers", "isolation", "launcher", "cgroups_root"}
     | {"docker_agent_image", "hooks"}

@@ -2,76 +2,28 @@
 
     not wanted ──▶ destroy, or hold                      wanted, no record ──▶ create (adopt what runs already)
     wanted, changed ──▶ restart │ update │ record        wanted, as recorded ──▶ start again, stop, or nothing
+    suspended ──▶ suspend, then record what changes
 
-Invariants: names are decided in tree order, so a parent's decision is there when its nested need it;
-a nested container starts only under a parent that runs or is about to.
+Invariants: names are decided in the order of their starts, so the decision for a parent or a dependency is there
+when it is needed; a nested container starts only under a parent that runs or is about to, and after what it
+depends on; what runs is not ended because a dependency is not as far as it should be.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from reconciler.loop.context import Context
 from reconciler.loop.digests import launch_digest, outdated
+from reconciler.loop.keeping import why_gone
+from reconciler.loop.life import deadline
+from reconciler.loop.ordering import circle, reruns
 from reconciler.loop.texts import ending, place, span
-from reconciler.loop.values import (
-    Action,
-    Desired,
-    DesiredContainer,
-    Hold,
-    Observed,
-    Op,
-    Record,
-    Recorded,
-    Trouble,
-    ancestors,
-    over,
-)
+from reconciler.loop.values import Action, DesiredContainer, Hold, Op, Record, Wait
 from reconciler.runtime.containerizer import ContainerStatus
 from reconciler.spec.changes import Change, compare
 from reconciler.states import ChangeClass, ContainerState, Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Everything a decision may depend on."""
-
-    desired: Desired
-    recorded: Recorded
-    observed: Observed
-    now: float
-    troubles: Mapping[str, Trouble]
-    held: Set[str]
-    doomed: Set[str]
-
-    def names(self) -> set[str]:
-        return {
-            *self.desired.containers,
-            *self.recorded.records,
-            *self.recorded.unreadable,
-            *self.observed.containers,
-            *self.observed.unknown,
-        }
-
-    def is_there(self, name: str) -> bool:
-        """Not certainly gone."""
-        recorded, observed = self.recorded, self.observed
-        return any(
-            name in known for known in (recorded.records, recorded.unreadable, observed.containers, observed.unknown)
-        )
-
-    def is_doomed(self, name: str) -> bool:
-        """Its destruction was asked for, or that of something it is nested in."""
-        return bool(self.doomed) and (name in self.doomed or any(one in self.doomed for one in ancestors(name)))
-
-    def alive(self, name: str) -> bool:
-        """Something of it runs, or is on its way up or down."""
-        return not over(self.observed.containers.get(name))
-
-    def running(self, name: str) -> bool:
-        seen = self.observed.containers.get(name)
-        return seen is not None and seen.running
 
 
 class Decider:
@@ -80,9 +32,9 @@ class Decider:
     def __init__(self, context: Context) -> None:
         self.actions: dict[str, Action] = {}
         self.holds: list[Hold] = []
+        self.waits: list[Wait] = []
         self.wake_at: float | None = None
         self._context = context
-        self._files = {want.origin.file for want in context.desired.containers.values()}
         self._nested: dict[str, list[str]] = defaultdict(list)
         for name in context.desired.containers.keys() | context.desired.refusals.keys():
             if "." in name:
@@ -101,6 +53,8 @@ class Decider:
             self._hold(name, Reason.STATE_UNKNOWN, context.observed.unknown[name])
         elif record is not None and record.deleting:
             self._destroy(name, "its removal goes on")
+        elif name in context.suspended and (want is not None or context.alive(name)):
+            self._suspended(name, want, record)
         elif want is None:
             self._unwanted(name, record)
         elif record is None:
@@ -123,14 +77,22 @@ class Decider:
         if not desired.complete:
             why = desired.unknown_reason or "the source is still changing"
             self._hold(name, Reason.SOURCE_UNKNOWN, why)
-        elif record.spec.root in self._context.held:
-            self._hold(name, Reason.MASS_DELETION, "one change drops most names of this source; approve it")
         else:
-            self._destroy(name, self._why_gone(record))
+            self._destroy(name, why_gone(record, desired))
 
-    def _why_gone(self, record: Record) -> str:
-        file = record.origin.file
-        return f"{file} no longer has it" if file in self._files else f"{file} is gone"
+    # -- what is to stand still ---------------------------------------------------------------------
+
+    def _suspended(self, name: str, want: DesiredContainer | None, record: Record | None) -> None:
+        """Ended, then recorded as it is asked for, so that it starts as that when it is resumed."""
+        if self._context.alive(name):
+            self._act(Op.SUSPEND, None, f"it is {self._context.suspended[name]}", ChangeClass.DESTROY, name=name)
+        elif want is not None and record is not None:
+            if record.digest != want.digest:
+                changes = compare(record.spec, want.spec)
+                renew = any(change.change is not ChangeClass.LIVE for change in changes)
+                self._act(Op.RECORD, want, _cause(changes), ChangeClass.LIVE, renew=renew)
+            else:
+                self._moved(want, record)
 
     # -- what is wanted -----------------------------------------------------------------------------
 
@@ -151,8 +113,12 @@ class Decider:
             self._with_parent(want, record, replaced, above)
         elif alive and not self._parent_up(name):
             self._stop_below(name)
+        elif replaced and want.spec.init_container and self._reruns(want.spec.parent):
+            return  # it runs anew with its parent, which waits for something itself
         elif replaced:
             self._start(Op.RESTART, want, _joined(replaced), renew=True)
+        elif alive and (cause := self._reruns(name)) is not None:
+            self._start(Op.RESTART, want, cause, renew=True)
         elif record.digest != want.digest:
             self._live(want, changes, alive)
         elif alive and seen is not None and not self._left_by_a_failed_launch(record, seen):
@@ -161,23 +127,30 @@ class Decider:
             self._as_recorded_down(want, record)
 
     def _with_parent(self, want: DesiredContainer, record: Record, replaced: list[Change], above: Action) -> None:
-        """The parent starts anew, and its tree with it; one that is done stays done unless the parent is replaced."""
+        """The parent starts anew, and its tree with it; what is done stays done unless the parent is replaced, or it is
+        an init container."""
         if replaced:
             self._start(Op.RESTART, want, _joined(replaced), renew=True)
         elif want.spec.class_ == "debug" and record.life.starts > 0:
             return  # it ends with the parent's old run, and was started once already
         elif above.renew:
             self._start(Op.RESTART, want, f"its parent {above.name} restarts", renew=True)
-        elif not record.life.finished:
+        elif not record.life.finished or self._initialises(want):
             began = record.life.starts > 0
             self._start(Op.RESTART if began else Op.CREATE, want, f"its parent {above.name} restarts")
 
     def _live(self, want: DesiredContainer, changes: tuple[Change, ...], alive: bool) -> None:
-        cause = _joined(changes) if changes else "the same in a newer form of the spec"
         in_place = alive and any(change.field.partition(".")[0] == "resources" for change in changes)
-        self._act(Op.UPDATE if in_place else Op.RECORD, want, cause, ChangeClass.LIVE)
+        self._act(Op.UPDATE if in_place else Op.RECORD, want, _cause(changes), ChangeClass.LIVE)
 
     def _as_recorded_alive(self, want: DesiredContainer, record: Record, seen: ContainerStatus) -> None:
+        due = deadline(record)
+        if due is not None and due <= self._context.now:
+            cause = "it has run for longer than its maxCompletionTime"
+            self._act(Op.EXPIRE, None, cause, ChangeClass.DESTROY, name=record.name)
+            return
+        if due is not None:
+            self._wake(due)
         if record.spec.holder and self._to_be_held(record.name) is None:
             self._act(Op.COMPLETE, None, "nothing nested in it will run again", ChangeClass.DESTROY, name=record.name)
         elif seen.state is ContainerState.DESTROYING:
@@ -218,6 +191,34 @@ class Decider:
     def _moved(self, want: DesiredContainer, record: Record) -> None:
         if want.origin.file != record.origin.file:
             self._act(Op.RECORD, want, f"moved from {record.origin.file} to {want.origin.file}", ChangeClass.LIVE)
+
+    # -- init containers ----------------------------------------------------------------------------
+
+    def _initialises(self, want: DesiredContainer) -> bool:
+        """It is an init container, or nested in one: it runs with every start of the parent."""
+        above = self._context.desired.containers.get(want.spec.parent or "")
+        return want.spec.init_container or (above is not None and self._initialises(above))
+
+    def _reruns(self, parent: str | None) -> str | None:
+        """Why its tree has to start anew for the sake of an init container."""
+        context = self._context
+        wanted = {name: context.desired.containers.get(name) for name in self._nested[parent or ""]}
+        nested = {name: want.spec for name, want in wanted.items() if want is not None}
+        if not any(spec.init_container for spec in nested.values()):
+            return None
+
+        def changed(name: str) -> str | None:
+            record = context.recorded.records.get(name)
+            if record is None:
+                return "it is new"
+            changes = compare(record.spec, nested[name]) if record.spec != nested[name] else ()
+            return _joined([change for change in changes if change.change is not ChangeClass.LIVE]) or None
+
+        def begun(name: str) -> bool:
+            record = context.recorded.records.get(name)
+            return record is not None and record.life.starts > 0
+
+        return reruns(parent or "", nested, changed, begun)
 
     # -- parents and nested -------------------------------------------------------------------------
 
@@ -262,13 +263,40 @@ class Decider:
             unknown = parent in self._context.observed.unknown
             if unknown or not self._parent_up(want.spec.name):
                 return
+        first = self._dependencies(want)
+        if first is None:
+            return
         change = ChangeClass.CREATE if op is Op.CREATE else ChangeClass.RESTART
-        after = (parent,) if parent is not None and starting else ()
+        above_first = (parent,) if parent is not None and starting else ()
+        after = tuple(dict.fromkeys(above_first + first))
         action = Action(op, want.spec.name, cause, change, after, want.digest, renew)
         self._unless_troubled(action)
 
-    def _act(self, op: Op, want: DesiredContainer | None, cause: str, change: ChangeClass, *, name: str = "") -> None:
-        action = Action(op, want.spec.name if want else name, cause, change, (), want.digest if want else "")
+    def _dependencies(self, want: DesiredContainer) -> tuple[str, ...] | None:
+        """Those that are about to start. None: one is not as far as it must be, and will not get there by this plan."""
+        context, name, first = self._context, want.spec.name, []
+        for dependency in want.spec.depends_on:
+            other = dependency.container
+            action = self.actions.get(other)
+            if action is not None and action.op.starts:
+                first.append(other)
+            elif not context.met(dependency) or (action is not None and action.op.ends):
+                way = circle(name, other, context.asked)
+                self.waits.append(Wait(name, other, dependency.condition, way))
+                return None
+        return tuple(first)
+
+    def _act(
+        self,
+        op: Op,
+        want: DesiredContainer | None,
+        cause: str,
+        change: ChangeClass,
+        *,
+        name: str = "",
+        renew: bool = False,
+    ) -> None:
+        action = Action(op, want.spec.name if want else name, cause, change, (), want.digest if want else "", renew)
         self._unless_troubled(action)
 
     def _destroy(self, name: str, cause: str) -> None:
@@ -295,6 +323,10 @@ class Decider:
 
 def _live_only(record: Record, want: DesiredContainer) -> bool:
     return all(change.change is ChangeClass.LIVE for change in compare(record.spec, want.spec))
+
+
+def _cause(changes: tuple[Change, ...]) -> str:
+    return _joined(changes) if changes else "the same in a newer form of the spec"
 
 
 def _joined(changes: tuple[Change, ...] | list[Change]) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 
 from reconciler.loop.digests import REMEMBERED, Keyed
+from reconciler.loop.selecting import mismatch
 from reconciler.loop.texts import listed, place
 from reconciler.loop.values import Desired, DesiredContainer, Origin, Record, Recorded, Refusal
 from reconciler.spec.errors import SpecError
@@ -46,6 +48,8 @@ class _Draft:
     recorded: Recorded
     containers: dict[str, DesiredContainer] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, Refusal] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
 
     def retain(self, record: Record) -> None:
@@ -68,9 +72,11 @@ class _Draft:
         self.refusals[name] = Refusal(name, status, reason, message, origin)
 
 
-def desire(listing: Listing, recorded: Recorded, identity: str) -> Desired:
-    """What the source `identity` asks for, given what it asked for before."""
-    draft = _Draft(identity, recorded)
+def desire(
+    listing: Listing, recorded: Recorded, identity: str, labels: Mapping[str, str] = MappingProxyType({})
+) -> Desired:
+    """What the source `identity` asks for, given what it asked for before. labels: of this node."""
+    draft = _Draft(identity, recorded, labels=labels)
     known = listing.state is ListingState.OK
     claims = _claims(listing)
     busy = frozenset(listing.busy)
@@ -91,6 +97,7 @@ def desire(listing: Listing, recorded: Recorded, identity: str) -> Desired:
         held_names=frozenset(draft.held),
         ignored=listing.ignored,
         errors=errors,
+        elsewhere=draft.elsewhere,
     )
 
 
@@ -166,6 +173,10 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
     for spec in document.containers:
         judged = _judge(Keyed((document, spec), (claim.file, claim.sha256, spec.name)))
         origin = Origin(draft.source, claim.file, judged.line)
+        if why := _not_here(spec, draft):
+            reason = Reason.NODE_SELECTOR
+            draft.elsewhere[spec.name] = Refusal(spec.name, Status.IGNORED, reason, why, origin)
+            continue
         above = _refused_above(spec, draft)
         if above is not None:
             message = f"its parent {spec.parent} is not run: {above.message}"
@@ -179,6 +190,12 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
         own = draft.recorded.records.get(spec.name)
         if own is not None and not own.deleting:
             draft.retain(own)
+
+
+def _not_here(spec: ContainerSpec, draft: _Draft) -> str:
+    """Why it is not for this node; "" when it is."""
+    above = draft.elsewhere.get(spec.parent or "")
+    return above.message if above is not None else mismatch(spec, draft.labels)
 
 
 def _refused_above(spec: ContainerSpec, draft: _Draft) -> Refusal | None:

@@ -1,8 +1,8 @@
 """The guard against mass deletion: an emptied or half-restored directory must not take everything down.
 
 Invariant: a settled listing that drops at least 5 top-level names and more than half of its source's
-destroys none of them before someone approves. What was held once stays held, although fewer are left
-after some were approved or put back. Pure.
+destroys none of them before someone approves; those that declare `prune: auto` do not count. What was held once
+stays held, although fewer are left after some were approved or put back. Pure.
 """
 
 from __future__ import annotations
@@ -36,4 +36,6 @@ def held(
 
 
 def _counts(record: Record, desired: Desired) -> bool:
-    return record.spec.parent is None and not record.deleting and record.origin.source == desired.source
+    """Deletion of what declares `prune: auto` is approved ahead."""
+    ours = record.origin.source == desired.source and not record.deleting
+    return ours and record.spec.parent is None and record.spec.prune != "auto"

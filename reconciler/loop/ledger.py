@@ -7,12 +7,18 @@ is launched, and forgotten after it is certainly gone. Writes are made durable t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from reconciler.errors import Retryable
+from reconciler.loop import keeping, suspending
 from reconciler.loop.events import Event
+from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Journal, Record, Recorded, Row
+
+log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -21,6 +27,9 @@ class Ledger:
         self._records: dict[str, Record] = {}
         self._unreadable: dict[str, str] = {}
         self._sandboxes: dict[str, Path] = {}
+        self._suspended: dict[str, Suspension] = {}
+        self._held: frozenset[str] = frozenset()
+        self._marked: frozenset[str] = frozenset()  # held, as the journal has it
         self._unflushed = False
         self._published: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
         self._wanted: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
@@ -31,10 +40,44 @@ class Ledger:
     def load(self) -> None:
         recorded = self._journal.load()
         self._records, self._unreadable = dict(recorded.records), dict(recorded.unreadable)
+        marks = self._journal.marks(suspending.MARK)
+        self._suspended = {name: Suspension.of(details) for name, details in marks.items()}
+        self._held = self._marked = frozenset(self._journal.marks(keeping.MARK))
 
     @property
     def recorded(self) -> Recorded:
         return Recorded(dict(self._records), dict(self._unreadable))
+
+    @property
+    def suspended(self) -> Mapping[str, Suspension]:
+        """By command."""
+        return self._suspended
+
+    def suspend(self, name: str, suspension: Suspension | None) -> None:
+        """None: it is no longer. Raises Retryable, and then nothing has changed."""
+        try:
+            self._journal.mark(suspending.MARK, name, suspension.details() if suspension else None)
+        except OSError as error:
+            raise Retryable(f"{name}: that it is suspended, or no longer, could not be recorded: {error}") from error
+        self._suspended = {other: one for other, one in self._suspended.items() if other != name}
+        if suspension is not None:
+            self._suspended[name] = suspension
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Top-level names that the mass-deletion guard holds."""
+        return self._held
+
+    def hold(self, names: frozenset[str]) -> None:
+        """What cannot be recorded now is by the next call; it is held all the same."""
+        self._held = names
+        for name in sorted(names ^ self._marked):
+            try:
+                self._journal.mark(keeping.MARK, name, {} if name in names else None)
+            except OSError as error:
+                log.error("%s: that it is held, or no longer, could not be recorded: %s", name, error)
+                return
+            self._marked ^= {name}
 
     def get(self, name: str) -> Record | None:
         return self._records.get(name)

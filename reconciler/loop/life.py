@@ -17,6 +17,7 @@ from reconciler.loop import backoff
 from reconciler.loop.values import Life, Observed, Record, Recorded, over
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.spec.model import ContainerSpec
+from reconciler.spec.quantities import format_duration
 from reconciler.states import Reason
 
 SAME_RUN = 0.5
@@ -74,6 +75,25 @@ def revised(life: Life, spec: ContainerSpec) -> Life:
     if life.exit.success:
         return replace(life, failures=0, next_try=None, finished=spec.restart_policy != "Always")
     return replace(life, failures=0, next_try=None, finished=spec.restart_policy == "Never")
+
+
+def deadline(record: Record) -> float | None:
+    """When the run in progress has taken too long; None: never."""
+    limit, began = record.spec.max_completion_time, record.life.started_at
+    return None if limit is None or began is None else began + limit
+
+
+def expired(life: Life, spec: ContainerSpec, exit: Termination | None, now: float) -> Life:
+    """We ended it because it took longer than its maxCompletionTime: a failure, however it ended then."""
+    exit = exit or Termination(code=None, signal=None, reason=Reason.DEADLINE_EXCEEDED, at=now)
+    took = f"it was ended after its maxCompletionTime of {format_duration(spec.max_completion_time or 0)}"
+    return ended(life, spec, replace(exit, reason=Reason.DEADLINE_EXCEEDED, message=took), now)
+
+
+def suspended(life: Life, spec: ContainerSpec, exit: Termination | None, now: float) -> Life:
+    """We ended it because it is suspended: no failure, and the run does not count as done."""
+    exit = exit or Termination(code=None, signal=None, reason=Reason.DESTROYED, at=now)
+    return ended(life, spec, replace(exit, reason=Reason.DESTROYED, message="it was suspended"), now)
 
 
 def held_to_the_end(life: Life, now: float) -> Life:

@@ -18,6 +18,7 @@ from reconciler.errors import LaunchFailed, ParentEnded, ReconcilerError, Termin
 from reconciler.loop import backoff, life
 from reconciler.loop.digests import launch_digest
 from reconciler.loop.ledger import Ledger
+from reconciler.loop.ordering import end_stages
 from reconciler.loop.values import Action, DesiredContainer, Life, Op, Record, Trouble
 from reconciler.loop.workers import Ending, Job, Slots, Stage, Superseded
 from reconciler.runtime.containerizer import ContainerConfig, Containerizer, LaunchResult, Termination
@@ -77,7 +78,7 @@ class Operations:
                 return await self._start(job)
             case Op.DESTROY:
                 await self._destroy(job)
-            case Op.STOP | Op.COMPLETE:
+            case Op.STOP | Op.COMPLETE | Op.SUSPEND | Op.EXPIRE:
                 await self._stop(job)
             case Op.UPDATE | Op.RECORD | Op.ADOPT:
                 return await self._change(job)
@@ -116,19 +117,33 @@ class Operations:
             return await self._launch(record, job.action)
 
     def _begin(self, action: Action, want: DesiredContainer, exit: Termination | None) -> Record:
-        """The record that the launch is made from. A new generation of a parent is one of its tree."""
+        """The record that the launch is made from."""
         old = self._ledger.get(action.name)
         if old is None:
             generation, history = 1, Life()
         elif action.renew:
-            for nested in self._ledger.below(action.name):
-                self._ledger.save(_renewed_with_parent(nested, self._clock()))
+            self._renew_below(action.name)
             generation, history = old.generation + 1, life.renewed(exit or old.life.exit)
         else:
+            self._rerun_below(action.name)
             generation, history = old.generation, _between_runs(old.life, exit)
         record = Record(action.name, SCHEMA, want.spec, want.digest, generation, want.origin, history)
         self._ledger.save(record)
         return record
+
+    def _renew_below(self, name: str) -> None:
+        """A new generation of a parent is one of its tree."""
+        for nested in self._ledger.below(name):
+            self._ledger.save(_renewed_with_parent(nested, self._clock()))
+
+    def _rerun_below(self, name: str) -> None:
+        """Each start of a parent runs its init containers, and what is nested in those."""
+        again: tuple[str, ...] = ()
+        for nested in self._ledger.below(name):  # parents before their nested
+            if nested.spec.init_container or nested.spec.parent in again:
+                again += (nested.name,)
+                if nested.life.starts:
+                    self._ledger.save(replace(nested, life=life.renewed(nested.life.exit)))
 
     async def _launch(self, record: Record, action: Action) -> Ending:
         name = record.name
@@ -177,6 +192,9 @@ class Operations:
                 await self._containerizer.update(action.name, resources.requests, resources.limits)
         history = life.revised(old.life, want.spec) if old.digest != want.digest else old.life
         changed = replace(old, schema=SCHEMA, spec=want.spec, digest=want.digest, origin=want.origin, life=history)
+        if action.renew:
+            self._renew_below(action.name)
+            changed = replace(changed, generation=old.generation + 1, life=life.renewed(old.life.exit))
         self._ledger.save(changed)
         return None
 
@@ -189,6 +207,8 @@ class Operations:
         tree = (self._ledger.get(name), *self._ledger.below(name))
         grace = sum(record.spec.kill_policy.grace_period for record in tree if record is not None)
         async with asyncio.timeout(grace + self._limits.end):
+            for stage in end_stages(record.spec for record in self._ledger.below(name)):
+                await asyncio.gather(*map(self._containerizer.destroy, stage))
             return await self._containerizer.destroy(name)
 
     async def _destroy(self, job: Job) -> None:
@@ -205,10 +225,15 @@ class Operations:
         record, now = self._ledger.get(name), self._clock()
         if record is None:
             return
-        if job.action.op is Op.COMPLETE:
-            history = life.held_to_the_end(record.life, now)
-        else:
-            history = life.ended_with_parent(record.life, record.spec, exit, now)
+        match job.action.op:
+            case Op.COMPLETE:
+                history = life.held_to_the_end(record.life, now)
+            case Op.SUSPEND:
+                history = life.suspended(record.life, record.spec, exit, now)
+            case Op.EXPIRE:
+                history = life.expired(record.life, record.spec, exit, now)
+            case _:
+                history = life.ended_with_parent(record.life, record.spec, exit, now)
         self._ledger.save(replace(record, life=history))
 
 

@@ -1,6 +1,6 @@
 """When `apply` and `destroy` are over, and how it went. Pure.
 
-converged      each is Running (ready, if it has readiness checks), Completed or Suspended, as its file says
+converged      each is Running (ready, if it has readiness checks), Completed, Suspended or Ignored, as its file says
 not converged  nothing more will happen by itself and something is not as its file says; or time is up
 """
 
@@ -13,7 +13,7 @@ from reconciler.loop.preview import complaints
 from reconciler.loop.values import Desired, Plan, Row
 from reconciler.states import Status
 
-AS_DESIRED = frozenset({Status.RUNNING, Status.COMPLETED, Status.SUSPENDED})
+AS_DESIRED = frozenset({Status.RUNNING, Status.COMPLETED, Status.SUSPENDED, Status.IGNORED})
 FOR_GOOD = frozenset({Status.FAILED, Status.INVALID, Status.BLOCKED, Status.CONFLICT, Status.HELD})
 """Will not change before someone changes a file, or approves."""
 
@@ -45,8 +45,16 @@ def out_of_time(rows: Collection[Row], seconds: float) -> Outcome:
 
 
 def not_gone(rows: Collection[Row], names: Collection[str], seconds: float) -> Outcome:
+    return _left(rows, names, f"not gone after {seconds:g} s:")
+
+
+def not_stopped(rows: Collection[Row], names: Collection[str], seconds: float) -> Outcome:
+    return _left(rows, names, f"not stopped after {seconds:g} s:")
+
+
+def _left(rows: Collection[Row], names: Collection[str], what: str) -> Outcome:
     left = tuple(row for row in rows if row.name in names)
-    return Outcome(1, left, "\n".join([f"not gone after {seconds:g} s:", *map(_line, left)]))
+    return Outcome(1, left, "\n".join([what, *map(_line, left)]))
 
 
 def _as_desired(row: Row) -> bool:

@@ -10,12 +10,15 @@ older than a worker's end says nothing about its name; nothing is remembered tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 
-from reconciler.loop import guard
+from reconciler.errors import Retryable
+from reconciler.loop import stalling
 from reconciler.loop.desired import desire
 from reconciler.loop.events import acting, source_changed
+from reconciler.loop.keeping import dropped, keep
 from reconciler.loop.ledger import Ledger
 from reconciler.loop.life import settle
 from reconciler.loop.lister import Lister
@@ -24,6 +27,7 @@ from reconciler.loop.operations import Operations
 from reconciler.loop.plan import plan as make_plan
 from reconciler.loop.rows import Facts, rows
 from reconciler.loop.settings import Settings
+from reconciler.loop.suspending import forgotten, suspended
 from reconciler.loop.texts import ending
 from reconciler.loop.values import (
     Action,
@@ -43,7 +47,7 @@ from reconciler.loop.values import (
 from reconciler.loop.workers import Ending, Job, Slots, Superseded, Workers
 from reconciler.runtime.containerizer import Containerizer
 from reconciler.spec.sources.listing import Listing
-from reconciler.states import ContainerState
+from reconciler.states import ContainerState, Reason
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +85,13 @@ class Passes:
         self.desired = NOTHING
         self.plan = Plan()
         self.rows: dict[str, Row] = {}
-        self.held: frozenset[str] = frozenset()
         self.doomed: set[str] = set()
         self.busy_files: tuple[str, ...] = ()
         self.retry_after: float | None = None
         self._observed = Observed()
         self._approved: set[str] = set()
         self._troubles: dict[str, Trouble] = {}
+        self._rounds: dict[str, stalling.Round] = {}
         self._serial = 0
         self._touched: dict[str, int] = {}
         self._tried: set[str] = set()
@@ -117,8 +121,8 @@ class Passes:
             self._observed,
             self._clock(),
             troubles=self._apt_troubles(),
-            held=self.held,
             doomed=self.doomed,
+            by_command=self.ledger.suspended,
         )
         self._dispatch(self.plan, stale - set(self.workers.busy))
         self._touched.clear()
@@ -132,14 +136,18 @@ class Passes:
             self.desired = NOTHING
             return
         unknown = self.desired.unknown_reason
-        self.desired = desire(listing, recorded, self._source.identity)
-        if event := source_changed(unknown, self.desired.unknown_reason, self._clock()):
+        desired = desire(listing, recorded, self._source.identity, self._settings.node_labels)
+        if event := source_changed(unknown, desired.unknown_reason, self._clock()):
             self.ledger.tell(event)
         self.retry_after = listing.retry_after
         self.busy_files = listing.busy
-        gone = guard.dropped(self.desired, recorded)
-        self._approved &= gone
-        self.held = guard.held(self.desired, recorded, self._approved, self.held)
+        self._approved &= dropped(desired, recorded).keys()
+        self.desired, held = keep(desired, recorded, self._approved, self.ledger.held)
+        if desired.complete:
+            self.ledger.hold(held)
+        for name in forgotten(self.ledger.suspended, self.desired, self.there()):
+            with contextlib.suppress(Retryable):
+                self.ledger.suspend(name, None)
 
     def _settle(self, stale: Collection[str]) -> None:
         """Account for ends and starts; not for what a worker has in hand, nor for what is nested in it."""
@@ -178,6 +186,7 @@ class Passes:
                 del self._troubles[name]
         self._first_tried.setdefault(action.name, self._clock())
         self.ledger.tell(acting(action, self._clock()))
+        self._rounds[action.name] = stalling.begun(self._rounds.get(action.name), action, self._sight(action.name))
         self.workers.start(action, self._operations.perform)
 
     def _worker_done(self, job: Job, outcome: Ending, error: BaseException | None) -> None:
@@ -191,6 +200,8 @@ class Passes:
             self._troubles[name] = outcome
         elif outcome is Superseded.SUPERSEDED:
             log.info("%s: %s %s", name, job.action.op.value, outcome.value)
+        elif stuck := stalling.stalled(self._rounds[name], job.action, self._clock()):
+            self._troubles[name] = stuck
         else:
             self._troubles.pop(name, None)
         self._wake()
@@ -202,6 +213,9 @@ class Passes:
         trouble = self._troubles.get(action.name)
         return trouble.attempts if trouble is not None and trouble.goal == action.goal else 0
 
+    def _sight(self, name: str) -> stalling.Sight:
+        return stalling.sight(self.ledger.get(name), self._observed.containers.get(name))
+
     def _apt_troubles(self) -> dict[str, Trouble]:
         """Forget troubles with goals that are no longer anyone's."""
         self._troubles = {name: trouble for name, trouble in self._troubles.items() if self._is_apt(name, trouble)}
@@ -211,21 +225,41 @@ class Passes:
         op, _, digest = trouble.goal.partition(":")
         want, record = self.desired.containers.get(name), self.ledger.get(name)
         seen = self._observed.containers.get(name)
+        if trouble.reason is Reason.NO_EFFECT and self._sight(name) != self._rounds[name].sight:
+            return False
         if op == Op.DESTROY:
             return record is not None or seen is not None or name in self._observed.unknown
-        if op in (Op.STOP, Op.COMPLETE):
+        if op in (Op.STOP, Op.COMPLETE, Op.SUSPEND, Op.EXPIRE):
             return not over(seen)
         if want is None or want.digest != digest:
             return False
         settled = record is not None and record.digest == digest and seen is not None and seen.running
-        return not settled or name in self.workers.busy
+        return not settled or trouble.reason is Reason.NO_EFFECT or name in self.workers.busy
 
     # -- what is asked of it ------------------------------------------------------------------------
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Names whose end waits for `approve`, with what is nested in them: the topmost of each tree that goes."""
+        held = {name for name, kept in self.desired.kept.items() if kept.held}
+        return frozenset(name for name in held if not any(one in held for one in ancestors(name)))
 
     def approve(self, names: Collection[str] | None) -> frozenset[str]:
         approved = self.held if names is None else self.held & frozenset(names)
         self._approved |= approved
         return approved
+
+    def suspended(self, names: Collection[str]) -> dict[str, str]:
+        """Those of the names that are suspended → why."""
+        return suspended(names, self.desired, self.ledger.recorded, self.ledger.suspended)
+
+    def active(self, names: Collection[str]) -> frozenset[str]:
+        """What runs, or may run, of these names and of what is nested in them."""
+        seen = self._observed
+        alive = {name for name, one in seen.containers.items() if not over(one)}
+        return frozenset(
+            name for name in {*alive, *seen.unknown, *self.workers.busy} if any(is_within(name, one) for one in names)
+        )
 
     def there(self) -> frozenset[str]:
         """Every name of which there is anything: a record, an instance, a worker."""
@@ -266,6 +300,7 @@ class Passes:
             {name: job.action.op for name, job in self.workers.busy.items()},
             self._troubles,
             self.ledger.sandbox,
+            self.ledger.suspended,
         )
         self.rows = rows(facts)
         self.ledger.publish(self.rows.values(), self.notes())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from reconciler.loop import guard
 from reconciler.loop.desired import desire
+from reconciler.loop.keeping import keep
 from reconciler.loop.life import settle
 from reconciler.loop.plan import plan
+from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Desired, Observed, Plan, Recorded
 from reconciler.runtime.containerizer import ContainerStatus
 from reconciler.spec.sources.listing import Listing
@@ -39,12 +40,16 @@ def preview(
     identity: str,
     now: float,
     unknown: Mapping[str, str] | None = None,
+    *,
+    labels: Mapping[str, str] | None = None,
+    held: Set[str] = frozenset(),
+    by_command: Mapping[str, Suspension] | None = None,
 ) -> Preview:
-    """`statuses`: what was observed; `unknown`: name → why it could not be."""
+    """`statuses`: what was observed; `unknown`: name → why it could not be; `labels`: of this node; `held`: by the
+    mass-deletion guard until now; `by_command`: what is suspended so."""
     observed = Observed(statuses, unknown or {})
-    desired = desire(listing, recorded, identity)
-    held = guard.held(desired, recorded)
-    return Preview(desired, plan(desired, settle(recorded, observed, now), observed, now, held=held))
+    desired, _ = keep(desire(listing, recorded, identity, labels or {}), recorded, before=held)
+    return Preview(desired, plan(desired, settle(recorded, observed, now), observed, now, by_command=by_command))
 
 
 def complaints(desired: Desired) -> tuple[str, ...]:

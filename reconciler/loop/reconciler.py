@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
-from reconciler.loop.outcome import Outcome, not_gone, out_of_time, verdict
+from reconciler.loop.outcome import Outcome, not_gone, not_stopped, out_of_time, verdict
 from reconciler.loop.passes import Passes, is_within
 from reconciler.loop.settings import Settings
+from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Desired, Journal, Plan, Row, Source
 from reconciler.runtime.containerizer import Containerizer
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """`source` None: nothing is asked for; only `destroy` has an effect. `wake` may come from any thread."""
+    """`source` None: nothing is asked for; only `destroy` and `suspend` have an effect. `wake`: from any thread."""
 
     def __init__(
         self,
@@ -119,11 +120,30 @@ class Reconciler:
         return found or not_gone(self.rows(), left, seconds)
 
     def wanted(self, names: Collection[str]) -> tuple[str, ...]:
-        """Those of the names that the source asks for now."""
-        return tuple(sorted(self.desired.containers.keys() & set(names)))
+        """Those of the names that the source asks for now, so that they would come back at once."""
+        asked = self.desired.containers.keys() & set(names) - self.desired.kept.keys()
+        return tuple(sorted(asked - self._passes.suspended(asked).keys()))
+
+    async def suspend(self, names: Collection[str], suspension: Suspension, seconds: float = 300.0) -> Outcome:
+        """Stop them with what is nested in them, and keep them stopped; over when nothing of it runs."""
+        passes = self._passes
+        for name in names:
+            if name not in passes.ledger.suspended:
+                passes.ledger.suspend(name, suspension)
+        found = await self._drive(lambda: None if passes.active(names) else Outcome(0), seconds, passive=True)
+        return found or not_stopped(self.rows(), passes.active(names), seconds)
+
+    async def resume(self, names: Collection[str], seconds: float = 60.0) -> Outcome:
+        """Let them run again, as far as this is up to a command; it does not wait until they do."""
+        passes = self._passes
+        for name in passes.ledger.suspended.keys() & set(names):
+            passes.ledger.suspend(name, None)
+        found = await self._drive(lambda: Outcome(0), seconds, passive=True)
+        still = [f"{name} is still {why}" for name, why in sorted(passes.suspended(names).items())]
+        return Outcome(1, (), "\n".join(still)) if still else found or out_of_time((), seconds)
 
     def approve(self, names: Collection[str] | None = None) -> frozenset[str]:
-        """Let held top-level names be deleted; None: all that are held now. Returns those it concerned."""
+        """Let names that are held be destroyed; None: all that are held now. Returns those it concerned."""
         approved = self._passes.approve(names)
         self.wake()
         return approved
@@ -142,7 +162,7 @@ class Reconciler:
 
     @property
     def held(self) -> frozenset[str]:
-        """Top-level names whose mass deletion waits for `approve`."""
+        """Names whose end waits for `approve`."""
         return self._passes.held
 
     # -- driving --------------------------------------------------------------------------------------

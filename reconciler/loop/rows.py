@@ -8,10 +8,11 @@ under a bad file, with the error beside it. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.loop.suspending import Suspension, suspended
 from reconciler.loop.texts import ending, exit_json, span, timestamp
 from reconciler.loop.values import (
     Action,
@@ -24,6 +25,7 @@ from reconciler.loop.values import (
     Refusal,
     Row,
     Trouble,
+    Wait,
     over,
 )
 from reconciler.runtime.containerizer import ContainerStatus
@@ -41,6 +43,7 @@ class Facts:
     busy: Mapping[str, Op]
     troubles: Mapping[str, Trouble]
     sandbox: Callable[[str], Path]
+    by_command: Mapping[str, Suspension] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class _Verdict:
     message: str = ""
     reason: Reason | None = None
     next_try: float | None = None
+
+
+_NEVER = frozenset({Status.FAILED, Status.BLOCKED, Status.INVALID, Status.HELD, Status.CONFLICT})
+_NEVER |= {Status.SUSPENDED, Status.IGNORED}
+"""What waits for one of these waits until someone does something about it."""
 
 
 def rows(facts: Facts) -> dict[str, Row]:
@@ -62,6 +70,8 @@ class _Maker:
         self._facts = facts
         self._actions: Mapping[str, Action] = {action.name: action for action in facts.plan.actions}
         self._holds = {hold.name: hold for hold in facts.plan.holds}
+        self._waits = {wait.name: wait for wait in facts.plan.waits}
+        self._suspended = suspended(self.names(), facts.desired, facts.recorded, facts.by_command)
         self._verdicts: dict[str, _Verdict] = {}
 
     def names(self) -> Set[str]:
@@ -69,6 +79,7 @@ class _Maker:
         return {
             *facts.desired.containers,
             *facts.desired.refusals,
+            *facts.desired.elsewhere,
             *facts.recorded.records,
             *facts.recorded.unreadable,
             *facts.observed.containers,
@@ -81,7 +92,8 @@ class _Maker:
         refusal, seen = facts.desired.refusals.get(name), facts.observed.containers.get(name)
         verdict = self._verdict(name)
         spec = record.spec if record else want.spec if want else None
-        origin = want.origin if want else record.origin if record else refusal.origin if refusal else None
+        mention = refusal or facts.desired.elsewhere.get(name)
+        origin = want.origin if want else record.origin if record else mention.origin if mention else None
         life = record.life if record else None
         exit = life.exit if life else seen.termination if seen else None
         return Row(
@@ -143,11 +155,35 @@ class _Maker:
         op = facts.busy.get(name) or self._planned(name)
         if op is Op.DESTROY or (record is not None and record.deleting):
             return self._leaving(trouble, self._actions.get(name))
+        if trouble is not None and _stuck(trouble):
+            return _Verdict(Status.STALLED, _again(trouble), trouble.reason, trouble.next_try)
         if op is not None and (op.starts or op.ends):
             return self._under_way(name, op, seen)
         if seen is not None and seen.running:
-            return _Verdict(Status.RUNNING, _beside_running(record, seen, trouble), trouble.reason if trouble else None)
+            return self._running(name, record, seen, trouble)
+        if name in self._suspended:
+            return _Verdict(Status.SUSPENDED, self._suspended[name], Reason.SUSPENDED)
         return self._down(name, record, refusal, trouble)
+
+    def _running(self, name: str, record: Record | None, seen: ContainerStatus, trouble: Trouble | None) -> _Verdict:
+        kept, wait = self._facts.desired.kept.get(name), self._waits.get(name)
+        parts = [kept.message if kept else "", _beside_running(record, seen, trouble)]
+        if wait is not None:
+            parts.append(f"its new version {self._waiting_for(wait)[1]}")
+        reason = trouble.reason if trouble else kept.reason if kept else None
+        return _Verdict(Status.RUNNING, "; ".join(part for part in parts if part), reason)
+
+    def _waiting_for(self, wait: Wait) -> tuple[Status, str, float | None]:
+        """Whether it may yet come, and what it waits for. Blocked: not before someone does something about it."""
+        text = f"waits for {wait.on} to be {wait.condition}"
+        if wait.circle:
+            return Status.BLOCKED, f"{text}, which is a circle: {' → '.join(wait.circle)}", None
+        if not self._exists(wait.on):
+            return Status.BLOCKED, f"{text}: no file defines it", None
+        other = self._verdict(wait.on)
+        never = other.status in _NEVER or (other.status is Status.COMPLETED and wait.condition == "Ready")
+        because = f", which is {other.status.value}" if other.status is not Status.RUNNING else ""
+        return Status.BLOCKED if never else Status.PENDING, text + because, other.next_try
 
     def _planned(self, name: str) -> Op | None:
         action = self._actions.get(name)
@@ -159,7 +195,8 @@ class _Maker:
         return _Verdict(Status.STOPPING, action.cause if action else "")
 
     def _under_way(self, name: str, op: Op, seen: ContainerStatus | None) -> _Verdict:
-        action = self._actions.get(name)
+        planned = self._actions.get(name)
+        action = planned if planned is not None and planned.op is op else None
         note = (seen.message if seen else "") or (action.cause if action else "")
         if seen is not None and seen.state is ContainerState.PULLING:
             return _Verdict(Status.PULLING, note)
@@ -180,8 +217,13 @@ class _Maker:
                     Status.BLOCKED, f"{trouble.message}; changing its spec lets it try again", trouble.reason
                 )
             return _Verdict(Status.PENDING, _again(trouble), trouble.reason, trouble.next_try)
+        if (other := self._facts.desired.elsewhere.get(name)) is not None:
+            return _Verdict(other.status, other.message, other.reason)
         if record is not None and record.life.finished:
             return _finished(record)
+        if (wait := self._waits.get(name)) is not None:
+            status, message, next_try = self._waiting_for(wait)
+            return _Verdict(status, message, Reason.DEPENDENCY_NOT_MET, next_try)
         parent = name.rpartition(".")[0]
         if parent and not self._exists(parent):
             message = f"its parent {parent} does not exist: no file defines it"
@@ -193,14 +235,14 @@ class _Maker:
 
     def _exists(self, name: str) -> bool:
         facts = self._facts
-        known = (facts.desired.containers, facts.desired.refusals, facts.recorded.records, facts.recorded.unreadable)
+        asked = (facts.desired.containers, facts.desired.refusals, facts.desired.elsewhere)
+        known = (*asked, facts.recorded.records, facts.recorded.unreadable)
         return any(name in some for some in (*known, facts.observed.containers, facts.observed.unknown))
 
     def _below(self, parent: str, above: _Verdict) -> _Verdict:
         if above.status in (Status.COMPLETED, Status.FAILED):
             return _Verdict(Status.COMPLETED, f"its parent {parent} has ended", Reason.PARENT_ENDED)
-        blocked = above.status in (Status.BLOCKED, Status.INVALID, Status.HELD, Status.CONFLICT)
-        status = Status.BLOCKED if blocked else Status.PENDING
+        status = Status.BLOCKED if above.status in _NEVER else Status.PENDING
         message = f"waits for its parent {parent}, which is {above.status.value}"
         return _Verdict(status, message, Reason.PARENT_NOT_RUNNING, above.next_try)
 
@@ -239,6 +281,12 @@ def _beside_running(record: Record | None, seen: ContainerStatus, trouble: Troub
     if record is not None and record.life.starts > 1 and record.life.exit is not None:
         parts.append(f"restarted: it {ending(record.life.exit)} at {timestamp(record.life.exit.at)}")
     return "; ".join(part for part in parts if part)
+
+
+def _stuck(trouble: Trouble) -> bool:
+    """It does nothing, or what is to end does not."""
+    ending = trouble.reason is Reason.DESTROY_FAILED and not trouble.goal.startswith("run:")
+    return ending or trouble.reason is Reason.NO_EFFECT
 
 
 def _again(trouble: Trouble) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.loop.operations import Limits
@@ -18,6 +19,7 @@ class Settings:
     list_patience     a listing that takes longer makes the source unknown until it is there
     close_grace       workers have this long to come to an end when the loop does
     ready_patience    a name that is being started counts as tried after this time
+    node_labels       of this node, for nodeSelector
     """
 
     resync: float = 2.0
@@ -31,3 +33,4 @@ class Settings:
     close_grace: float = 5.0
     ready_patience: float = 5.0
     limits: Limits = field(default_factory=Limits)
+    node_labels: Mapping[str, str] = field(default_factory=dict)

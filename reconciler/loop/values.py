@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.spec.model import ContainerSpec
@@ -54,12 +54,22 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Why a name goes on as it was last applied although no file asks for it. `held`: until someone approves."""
+
+    reason: Reason
+    message: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """What the source says now. `complete` is False when the listing could not be had or is still
     unsettled: then nothing may be pruned (adds are still allowed). `held_names`: names which an
     unreadable, busy or nameless-invalid file may define, hence never pruned; `ignored`: paths with why.
     `errors`: file → everything wrong with it, a line per error (a refusal repeats those of its name).
-    `refusals` may name a container that is in `containers` too: then its last good version is what is asked for."""
+    `refusals` may name a container that is in `containers` too: then its last good version is what is asked for.
+    `elsewhere`: asked for, but of other nodes. `kept`: what is in `containers` only because `keeping` put it there."""
 
     source: str
     containers: Mapping[str, DesiredContainer] = field(default_factory=dict)
@@ -69,6 +79,8 @@ class Desired:
     held_names: frozenset[str] = frozenset()
     ignored: tuple[tuple[str, str], ...] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, Refusal] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,8 @@ class Op(StrEnum):
     adopt    record an instance that runs as asked for
     stop     end the instance, keep the record: its parent has ended
     complete end a holder that has nothing left to hold
+    suspend  end the instance, keep the record: it is suspended
+    expire   end a run that has taken longer than its maxCompletionTime
     destroy  end it, then forget the record with logs and sandbox
     """
 
@@ -153,6 +167,8 @@ class Op(StrEnum):
     ADOPT = "adopt"
     STOP = "stop"
     COMPLETE = "complete"
+    SUSPEND = "suspend"
+    EXPIRE = "expire"
     DESTROY = "destroy"
 
     @property
@@ -161,7 +177,7 @@ class Op(StrEnum):
 
     @property
     def ends(self) -> bool:
-        return self in (Op.STOP, Op.COMPLETE, Op.DESTROY)
+        return self in (Op.STOP, Op.COMPLETE, Op.SUSPEND, Op.EXPIRE, Op.DESTROY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +185,10 @@ class Action:
     """One thing for the worker of `name` to do.
 
     cause:   for people: which field changed from what to what, or what was observed
-    after:   names whose own actions must be over first (a parent before its nested; nested ends before their parent's)
+    after:   names whose own actions must be over first (a parent before its nested, a dependency before what depends
+             on it; at the end the other way round)
     digest:  of the spec to be brought about; empty for what ends
-    renew:   a start that begins a new generation (its spec, or its parent's, was replaced)
+    renew:   it begins a new generation (its spec, or its parent's, was replaced)
     """
 
     op: Op
@@ -199,6 +216,16 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """A start that is due, but for a dependency. `circle`: the names on the way round, if that is why."""
+
+    name: str
+    on: str
+    condition: str
+    circle: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """Why the last attempt at `goal` came to nothing. Kept in memory only: another agent, with other
     flags, tries again. `terminal`: not tried again until the goal changes, that is until the spec does."""
@@ -218,6 +245,7 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     holds: tuple[Hold, ...] = ()
+    waits: tuple[Wait, ...] = ()
     wake_at: float | None = None
 
 
@@ -264,6 +292,14 @@ class Journal(Protocol):
     def logs(self, name: str) -> Path: ...
 
     def flush(self) -> None: ...
+
+    def marks(self, kind: str) -> Mapping[str, Mapping[str, Any]]:
+        """What was decided about names and must outlive the agent: name → details, {} if they cannot be read."""
+        ...
+
+    def mark(self, kind: str, name: str, details: Mapping[str, Any] | None) -> None:
+        """Durable when it returns. details None: take the mark off."""
+        ...
 
     def publish(self, rows: Iterable[Row], notes: Mapping[str, str], told: Sequence[Event]) -> None:
         """Make the rows readable for `ps` with or without an agent; drops rows of names not given.

@@ -88,7 +88,7 @@ class Termination:
 
     @property
     def success(self) -> bool:
-        return self.code == 0 and self.signal is None
+        return self.code == 0 and self.signal is None and self.reason is not Reason.DEADLINE_EXCEEDED
 
 
 @dataclass(frozen=True, slots=True)

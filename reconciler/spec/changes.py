@@ -29,6 +29,8 @@ LIVE_FIELDS = frozenset(
         "suspend",
         "prune",
         "nodeSelector",
+        "dependsOn",
+        "maxCompletionTime",
     }
 )
 """Top-level fields whose change restarts nothing; `resources` are changed in place."""

@@ -84,16 +84,23 @@ def flatten(document: ContainerDocument) -> tuple[tuple[Placed, ...], tuple[Find
     if spec.class_ == "debug" and spec.debug_parent is not None:
         name = f"{spec.debug_parent}.{metadata.name}"
     top = ContainerSpec(
-        name=name, labels=metadata.labels, annotations=metadata.annotations, **_shared(spec, spec.type, set())
+        name=name, labels=metadata.labels, annotations=metadata.annotations, **_shared(spec, spec.type, ())
     )
-    placed = [Placed(top, ("spec",)), *_nested(spec, name, spec.type, ("spec",), 1, findings)]
+    placed = [Placed(top, ("spec",)), *_nested(spec, name, spec.type, ("spec",), 1, findings, ())]
     if spec.class_ == "debug" and (spec.containers or spec.init_containers):
         findings.append(Finding(("spec", "class"), "a debug container has nothing nested in it"))
     return tuple(placed), tuple(findings)
 
 
-def _nested(parent: Tree, prefix: str, kind: str, path: Path, depth: int, findings: list[Finding]) -> Iterator[Placed]:
-    names: set[str] = {child.name for child in (*parent.init_containers, *parent.containers)}
+Scopes = tuple[tuple[str, frozenset[str]], ...]
+"""Where a name is looked up, innermost first: (full name of an enclosing container, labels of what is nested in it)."""
+
+
+def _nested(
+    parent: Tree, prefix: str, kind: str, path: Path, depth: int, findings: list[Finding], outer: Scopes
+) -> Iterator[Placed]:
+    names = frozenset(child.name for child in (*parent.init_containers, *parent.containers))
+    scopes = ((prefix, names), *outer)
     seen: set[str] = set()
     gate: str | None = None
     for part, children in (("initContainers", parent.init_containers), ("containers", parent.containers)):
@@ -102,26 +109,27 @@ def _nested(parent: Tree, prefix: str, kind: str, path: Path, depth: int, findin
             name = f"{prefix}.{child.name}"
             findings += _misplaced(child, name, kind, here, depth, seen)
             seen.add(child.name)
-            shared = _shared(child, kind, names, prefix=prefix, gate=gate)
-            yield Placed(ContainerSpec(name=name, init_container=part == "initContainers", **shared), here)
+            first = part == "initContainers"
+            shared = _shared(child, kind, scopes, gate=gate, default_policy="OnFailure" if first else None)
+            yield Placed(ContainerSpec(name=name, init_container=first, **shared), here)
             if depth < MAX_NESTING:
-                yield from _nested(child, name, kind, here, depth + 1, findings)
-            if part == "initContainers":
+                yield from _nested(child, name, kind, here, depth + 1, findings, scopes)
+            if first:
                 gate = name
 
 
 def _shared(
-    written: Tree, kind: str, siblings: set[str], *, prefix: str = "", gate: str | None = None
+    written: Tree, kind: str, scopes: Scopes, *, gate: str | None = None, default_policy: str | None = None
 ) -> dict[str, object]:
-    """The fields as written, with siblings' names completed and the init container to wait for."""
+    """The fields as written, with the names of dependencies completed and the init container to wait for."""
     fields = {name: getattr(written, name) for name in SHARED_FIELDS if name in written.model_fields_set}
     fields["type"] = kind
     if written.class_ == "debug":
         fields.setdefault("restart_policy", "Never")
+    if default_policy is not None:
+        fields.setdefault("restart_policy", default_policy)
     depends = tuple(
-        dependency.model_copy(update={"container": f"{prefix}.{dependency.container}"})
-        if dependency.container in siblings
-        else dependency
+        dependency.model_copy(update={"container": _full_name(dependency.container, scopes)})
         for dependency in written.depends_on
     )
     if gate is not None:
@@ -129,6 +137,12 @@ def _shared(
     if depends:
         fields["depends_on"] = depends
     return fields
+
+
+def _full_name(written: str, scopes: Scopes) -> str:
+    """The nearest container of that name, looked up by its first label; else it is a full name already."""
+    label = written.partition(".")[0]
+    return next((f"{prefix}.{written}" for prefix, names in scopes if label in names), written)
 
 
 def _misplaced(child: Nested, name: str, kind: str, path: Path, depth: int, seen: set[str]) -> Iterator[Finding]:

@@ -151,8 +151,10 @@ class Settings(Part):
         default_factory=dict, description="Runs only on nodes with these labels."
     )
     suspend: Flag = Field(False, description="Stop it and keep it stopped.")
-    prune: Literal["auto", "confirm", "never"] = Field(
-        "auto", description="What happens when its file is gone: destroyed, destroyed once approved, or kept."
+    prune: Literal["auto", "confirm", "never"] | None = Field(
+        None,
+        description="What happens when its file is gone: auto destroys it, confirm once approved, never keeps it; "
+        "not given: as auto, but a mass deletion waits for approval.",
     )
 
 

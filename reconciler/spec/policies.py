@@ -84,7 +84,9 @@ class HealthCheck(Part):
 class Dependency(Part):
     """Another container that must be so far before this one starts."""
 
-    container: Text = Field(description='Name of a sibling, or the dotted name of any container: "shop.db".')
+    container: Text = Field(
+        description='A sibling, else one beside an enclosing container, else the full name of any: "db", "shop.db".'
+    )
     condition: Literal["Started", "Ready", "Completed"] = Field(
         "Started", description="How far the other container must be."
     )

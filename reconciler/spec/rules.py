@@ -65,6 +65,8 @@ def _what_to_run(spec: ContainerSpec) -> Iterator[Violation]:
     for field in ("tty", "stdin"):
         if spec.holder and getattr(spec, field):
             yield field, "there is no command that could use it", ""
+    if spec.init_container and spec.restart_policy == "Always":
+        yield "restartPolicy", "an init container runs to its end, once", "OnFailure, its default, or Never"
     if spec.init_container and spec.holder:
         yield "command", "an init container needs something to run", ""
     if spec.class_ == "debug" and spec.debug_parent is None:

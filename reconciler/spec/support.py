@@ -21,13 +21,8 @@ _WHOLE_FIELDS = {
     "devices": "devices",
     "sysctls": "sysctls",
     "health_checks": "healthChecks",
-    "max_completion_time": "maxCompletionTime",
-    "depends_on": "dependsOn",
     "isolators": "isolators",
     "docker": "docker",
-    "node_selector": "nodeSelector",
-    "suspend": "suspend",
-    "prune": "prune",
 }
 _AMOUNTS = {
     "memory_swap": "memorySwap",
@@ -40,7 +35,7 @@ _AMOUNTS = {
 
 def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     """(field, message) for everything the container asks for that cannot be given yet."""
-    fields = ["initContainers"] if spec.init_container else []
+    fields = []
     if spec.type != "mesos":
         fields.append("type")
     defaults = ContainerSpec.model_fields

@@ -17,6 +17,17 @@ from reconciler.states import ContainerState, Reason, Status
 from tests.unit.agent.conftest import record
 
 
+def test_a_mark_stands_although_what_it_says_cannot_be_read(places: Places) -> None:
+    store = Store(places)
+    store.mark("suspended", "shop.web", {"by": "me"})
+    assert Store(places).marks("suspended") == {"shop.web": {"by": "me"}}
+    (places.marks / "suspended" / "shop.web.json").write_bytes(b"\0\0")
+    assert store.marks("suspended") == {"shop.web": {}}
+    store.mark("suspended", "shop.web", None)
+    store.mark("held", "never", None)
+    assert (store.marks("suspended"), store.marks("held")) == ({}, {})
+
+
 def row(name: str, message: str = "") -> Row:
     return Row(
         name=name,

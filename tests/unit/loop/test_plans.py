@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.loop.keeping import keep
 from reconciler.loop.plan import as_json, plan, render
 from reconciler.loop.values import Desired, Hold, Life, Observed, Recorded, Trouble
 from reconciler.states import ContainerState, Reason
@@ -193,7 +194,9 @@ def test_a_spec_moved_to_another_file_changes_nothing_that_runs() -> None:
 
 
 def test_a_held_mass_deletion_destroys_nothing() -> None:
-    found = plan(desired(), recorded(record(WEB)), observed(status(WEB)), NOW, held={"web"})
+    known = recorded(record(WEB))
+    want, _ = keep(desired(), known, before={"web"})
+    found = plan(want, known, observed(status(WEB)), NOW)
     assert found.actions == ()
     assert [hold.reason for hold in found.holds] == [Reason.MASS_DELETION]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.loop.keeping import keep
 from reconciler.loop.plan import plan
 from reconciler.loop.rows import Facts, as_json, rows
 from reconciler.loop.values import Desired, Life, Observed, Op, Origin, Recorded, Refusal, Row, Trouble
@@ -34,9 +35,10 @@ def rows_of(
     seen: Observed,
     busy: dict[str, Op] | None = None,
     troubles: dict[str, Trouble] | None = None,
-    held: frozenset[str] = frozenset(),
+    before: frozenset[str] = frozenset(),
 ) -> dict[str, Row]:
-    made = plan(want, known, seen, NOW, troubles=troubles, held=held)
+    want, _ = keep(want, known, before=before)
+    made = plan(want, known, seen, NOW, troubles=troubles)
     return rows(Facts(want, known, seen, made, busy or {}, troubles or {}, lambda name: Path("/root") / name))
 
 
@@ -85,7 +87,7 @@ def test_invalid_only_where_nothing_runs() -> None:
 
 
 def test_a_mass_deletion_is_held() -> None:
-    row = rows_of(desired(), recorded(record(WEB)), observed(status(WEB)), held=frozenset({"web"}))["web"]
+    row = rows_of(desired(), recorded(record(WEB)), observed(status(WEB)), before=frozenset({"web"}))["web"]
     assert (row.status, row.reason, row.pid) == (Status.HELD, Reason.MASS_DELETION, 4711)
 
 

@@ -71,6 +71,7 @@ class Behaviour:
     silent: bool = False
     supported: bool = True
     refusal: str | None = None
+    runs_as: str | None = None  # the digest of what runs instead of what was asked for
 
 
 @dataclass
@@ -107,7 +108,8 @@ class Containers:
         parent = self.known.get(config.spec.parent or "")
         if config.spec.parent and (parent is None or not parent.running):
             self.faults.append(f"{name}: launched without its parent")
-        self.known[name] = ContainerStatus(name, self.name, ContainerState.PREPARING, config.digest)
+        digest = behaviour.runs_as or config.digest
+        self.known[name] = ContainerStatus(name, self.name, ContainerState.PREPARING, digest)
         self.configs[name] = config
         await asyncio.sleep(behaviour.launch_seconds)
         if isinstance(error := behaviour.launch_error, LaunchFailed):
@@ -183,6 +185,7 @@ class Records:
     rows: dict[str, Row] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     told: list[Event] = field(default_factory=list)
+    marked: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     saves: int = 0
     full: bool = False
 
@@ -197,6 +200,15 @@ class Records:
 
     def remove(self, name: str) -> None:
         self.kept.pop(name, None)
+
+    def marks(self, kind: str) -> Mapping[str, Mapping[str, Any]]:
+        return dict(self.marked.get(kind, {}))
+
+    def mark(self, kind: str, name: str, details: Mapping[str, Any] | None) -> None:
+        marks = self.marked.setdefault(kind, {})
+        marks.pop(name, None)
+        if details is not None:
+            marks[name] = dict(details)
 
     def sandbox(self, name: str) -> Path:
         return Path("/sandboxes") / name

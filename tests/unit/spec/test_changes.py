@@ -29,6 +29,8 @@ def spec(**fields: Any) -> ContainerSpec:
         {"suspend": True},
         {"prune": "never"},
         {"nodeSelector": {"a": "b"}},
+        {"dependsOn": [{"container": "db"}]},
+        {"maxCompletionTime": 90.0},
     ],
     ids=lambda fields: next(iter(fields)),
 )
@@ -46,7 +48,7 @@ def test_nothing_restarts_for(fields: dict[str, Any]) -> None:
         ({"tty": True}, "tty changed: false → true"),
         ({"image": {"reference": "x"}}, "image changed: not set → {reference: x}"),
         ({"volumes": [{"type": "tmpfs", "target": "/t"}]}, "volumes changed: [] → [{type: tmpfs, target: /t}]"),
-        ({"maxCompletionTime": 90.0}, "maxCompletionTime changed: not set → 1m30s"),
+        ({"uris": [{"uri": "file:///x"}]}, "uris changed: [] → [{uri: file:///x}]"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -25,7 +25,13 @@ def fields(**written: Any) -> list[str]:
         {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
         {"security": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}, "seccomp": "/etc/strict.json"}},
         {"security": {"noNewPrivileges": False, "privileged": True}},
-        {"restartPolicy": "Never", "backoff": {"maxRetries": 1}, "labels": {"a": "b"}, "prune": "auto"},
+        {
+            "restartPolicy": "Never",
+            "backoff": {"maxRetries": 1},
+            "labels": {"a": "b"},
+            "prune": "auto",
+            "suspend": True,
+        },
     ],
 )
 def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
@@ -43,8 +49,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
         ({"namespaces": {"user": "private"}}, "namespaces.user"),
         ({"healthChecks": [{"tcp": {"port": 1}}]}, "healthChecks"),
-        ({"suspend": True}, "suspend"),
-        ({"init_container": True}, "initContainers"),
     ],
 )
 def test_what_has_no_runtime_yet_is_named(written: dict[str, Any], field: str) -> None:

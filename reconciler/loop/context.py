@@ -1,0 +1,76 @@
+"""Everything a decision may depend on, and what follows from it about one name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+from reconciler.loop.ordering import met
+from reconciler.loop.values import Desired, Observed, Recorded, Trouble, ancestors, over
+from reconciler.spec.model import ContainerSpec, Dependency
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`doomed`: names whose destruction was asked for; `suspended`: name → why."""
+
+    desired: Desired
+    recorded: Recorded
+    observed: Observed
+    now: float
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    doomed: Set[str] = frozenset()
+    suspended: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self) -> set[str]:
+        return {
+            *self.desired.containers,
+            *self.recorded.records,
+            *self.recorded.unreadable,
+            *self.observed.containers,
+            *self.observed.unknown,
+        }
+
+    def is_there(self, name: str) -> bool:
+        """Not certainly gone."""
+        recorded, observed = self.recorded, self.observed
+        return any(
+            name in known for known in (recorded.records, recorded.unreadable, observed.containers, observed.unknown)
+        )
+
+    def is_doomed(self, name: str) -> bool:
+        """Its destruction was asked for, or that of something it is nested in."""
+        return bool(self.doomed) and (name in self.doomed or any(one in self.doomed for one in ancestors(name)))
+
+    def alive(self, name: str) -> bool:
+        """Something of it runs, or is on its way up or down."""
+        return not over(self.observed.containers.get(name))
+
+    def running(self, name: str) -> bool:
+        seen = self.observed.containers.get(name)
+        return seen is not None and seen.running
+
+    def ready(self, name: str) -> bool:
+        """What runs is ready."""
+        return self.running(name)
+
+    def asked(self, name: str) -> tuple[str, ...]:
+        """What it depends on, as it is to be; as it was when nobody asks for it any more."""
+        want, record = self.desired.containers.get(name), self.recorded.records.get(name)
+        return _needs(want.spec if want else record.spec if record else None)
+
+    def applied(self, name: str) -> tuple[str, ...]:
+        """What it depended on when it was last applied."""
+        want, record = self.desired.containers.get(name), self.recorded.records.get(name)
+        return _needs(record.spec if record else want.spec if want else None)
+
+    def met(self, dependency: Dependency) -> bool:
+        name = dependency.container
+        if name in self.observed.unknown:
+            return False
+        record = self.recorded.records.get(name)
+        return met(dependency.condition, record, running=self.running(name), ready=self.ready(name))
+
+
+def _needs(spec: ContainerSpec | None) -> tuple[str, ...]:
+    return tuple(each.container for each in spec.depends_on) if spec is not None else ()
