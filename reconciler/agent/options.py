@@ -19,6 +19,7 @@ class AgentOptions:
     launcher: str | None = None
     cgroups_root: str = "reconciler"
     node_labels: tuple[tuple[str, str], ...] = ()
+    user_ids: str | None = None
 
     def settings(self, places: Places, owner: str) -> RuntimeSettings:
         return RuntimeSettings(
@@ -29,6 +30,7 @@ class AgentOptions:
             launcher=self.launcher,
             isolation=self.isolation,
             cgroups_root=self.cgroups_root,
+            user_ids=self.user_ids,
         )
 
     def remember(self) -> dict[str, Any]:
@@ -43,6 +45,7 @@ class AgentOptions:
             launcher=_word(flags.get("launcher")),
             cgroups_root=_word(flags.get("cgroups_root")) or "reconciler",
             node_labels=_pairs(flags.get("node_labels")),
+            user_ids=_word(flags.get("user_ids")),
         )
 
 

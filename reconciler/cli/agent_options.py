@@ -17,6 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--node-label", metavar="KEY=VALUE", action="append", help="of this node, for nodeSelector; may be repeated"
     )
+    group.add_argument("--user-ids", metavar="FIRST-LAST", help="host ids for user namespaces of containers")
     group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
     group.add_argument("--hooks", metavar="LIST", help="not supported yet")
 
@@ -31,6 +32,7 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         launcher=args.launcher,
         cgroups_root=args.cgroups_root or "reconciler",
         node_labels=_labels(args.node_label),
+        user_ids=args.user_ids,
     )
 
 

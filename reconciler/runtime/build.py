@@ -31,7 +31,8 @@ _END_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
-    """None: chosen for this host. owner: the random id that marks what is ours."""
+    """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
+    namespaces of containers may have, FIRST-LAST."""
 
     root: Path
     runtime_dir: Path
@@ -40,6 +41,7 @@ class RuntimeSettings:
     launcher: str | None = None
     isolation: tuple[str, ...] | None = None
     cgroups_root: str = "reconciler"
+    user_ids: str | None = None
 
 
 def choose_launcher(wanted: str | None) -> tuple[str, str]:
@@ -93,6 +95,7 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
     from reconciler.runtime.isolators import cgroups_devices
     from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
     from reconciler.runtime.isolators.namespaces import NamespacesIsolator
+    from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.launcher.cgroup_tree import DEFAULT_CONTROLLERS, CgroupTree
     from reconciler.runtime.launcher.linux import LinuxLauncher
@@ -107,6 +110,7 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
     tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
     isolators: list[Isolator] = [
         NamespacesIsolator(),
+        UserNamespaceIsolator(settings.runtime_dir, parse_pool(settings.user_ids), settings.owner),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_cgroup_isolators(host),
         *_devices_isolator(host, settings.isolation),

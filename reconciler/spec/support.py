@@ -45,8 +45,6 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     fields += [f"env.{name}" for name, value in spec.env.items() if not isinstance(value, str)]
     fields += _resources("requests", spec.resources.requests)
     fields += _resources("limits", spec.resources.limits)
-    if spec.namespaces.user == "private":
-        fields.append("namespaces.user")
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)
 
 

@@ -12,27 +12,43 @@ Order of the steps, and why:
   2. shm      taken from the parent (entering its mount namespace for a moment) while the host's /proc is still there
   3. sandbox  taken before its path is hidden, put back after
   4. proc     after the last step that needs the host's own /proc
+
+In a mapped user namespace the host's tree stays as it is, and its ids show as nobody; the sandbox alone keeps its owners,
+and terminals, which have owners, come from a devpts of its own.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reconciler.errors import Retryable
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators import filesystem_rootfs
 from reconciler.runtime.isolators.filesystem_rootfs import SHM_SIZE
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.namespaces import mapped, of_the_host
 from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.pins import PINS
 from reconciler.runtime.provisioner.rootfs import refuse_own
 from reconciler.spec.namespaces import Sharing, effective
+from reconciler.states import Reason
 
 _SHM_FLAGS = ["nosuid", "nodev", "noexec"]
 
 Step = dict[str, Any]
+
+_DEVPTS: Step = {
+    "op": "mount",
+    "type": "devpts",
+    "source": "devpts",
+    "target": "/dev/pts",
+    "flags": ["nosuid", "noexec"],
+}
+_DEVPTS |= {"data": "newinstance,ptmxmode=0666,mode=0620,gid=5"}
 
 
 class FilesystemLinuxIsolator(PassiveIsolator):
@@ -45,18 +61,17 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         self._has_mqueue = os.path.ismount("/dev/mqueue")
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
-        steps: list[Step] = [
-            {"op": "mount", "target": "/", "flags": ["rec", "slave"]},
-            {"op": "detach", "target": os.path.join(self._runtime_dir, PINS)},
-        ]
+        steps: list[Step] = [{"op": "mount", "target": "/", "flags": ["rec", "slave"]}]
+        if not mapped(config, context):  # there it was done before the user namespace was entered
+            steps.append({"op": "detach", "target": os.path.join(self._runtime_dir, PINS)})
         if config.rootfs is None:
-            return LaunchInfo(steps=(*steps, *self._hosts_tree(config)))
+            return LaunchInfo(steps=(*steps, *self._hosts_tree(config, context)))
         if config.spec.rootfs is not None:
             refuse_own(config.name, config.rootfs, (self._root, self._runtime_dir))
-        steps += filesystem_rootfs.steps(config, config.rootfs, self._host, context.cgroups)
+        steps += filesystem_rootfs.steps(config, config.rootfs, self._host, context)
         return LaunchInfo(steps=tuple(steps), env={"MESOS_SANDBOX": filesystem_rootfs.SANDBOX})
 
-    def _hosts_tree(self, config: ContainerConfig) -> list[Step]:
+    def _hosts_tree(self, config: ContainerConfig, context: Context) -> list[Step]:
         spec = config.spec
         table = effective(spec)
         steps: list[Step] = []
@@ -64,9 +79,12 @@ class FilesystemLinuxIsolator(PassiveIsolator):
             steps += _shm_of_parent()
         elif table["ipc"] is Sharing.PRIVATE:
             steps += self._own_ipc(spec.namespaces.shm_size or SHM_SIZE)
+        if mapped(config, context):
+            _refuse_unreachable(config)
+            steps.append(_DEVPTS)
         steps += self._hidden(config)
         steps += [{"op": "readonly", "target": each.mount} for each in self._host.hierarchies]
-        if table["pid"] is not Sharing.HOST:
+        if not of_the_host("pid", config, context):
             steps.append({"op": "mount", "type": "proc", "source": "proc", "target": "/proc", "flags": _SHM_FLAGS})
         return steps
 
@@ -87,7 +105,7 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         if not Path(self._runtime_dir).is_relative_to(self._root):
             covered.append(self._runtime_dir)
         (top, beneath), sandbox = config.sandbox_place, config.sandbox_path
-        taken: Step = {"op": "take", "source": top, "as": "sandbox"}
+        taken: Step = {"op": "take", "source": top, "as": "sandbox", "idmap": True}
         steps = [taken | ({"beneath": beneath} if beneath else {})]
         for directory in covered:
             steps.append(
@@ -96,6 +114,19 @@ class FilesystemLinuxIsolator(PassiveIsolator):
             )
         steps += [{"op": "mkdir", "target": sandbox}, {"op": "put", "what": "sandbox", "target": sandbox}]
         return steps + [{"op": "readonly", "target": directory} for directory in covered]
+
+
+def _refuse_unreachable(config: ContainerConfig) -> None:
+    """The ids of a mapped user namespace are strangers to the host's directories, its root too."""
+    for directory in Path(config.sandbox_place[0]).parent.parent.parent.parents:
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            message = (
+                f"{config.name}: namespaces.user: private: nobody but the owner of {directory} can reach what is in "
+            )
+            message += (
+                "it, its sandbox too; have --root elsewhere, open that directory to others (chmod o+x), or use a rootfs"
+            )
+            raise Retryable(message, Reason.LAUNCH_FAILED)
 
 
 def _shm_of_parent() -> list[Step]:

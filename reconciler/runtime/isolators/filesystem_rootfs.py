@@ -2,7 +2,7 @@
 
 Order, and why:
   1. slave        nothing mounted below reaches the host
-  2. take         sandbox and a shared /dev/shm, while the host's paths are still there
+  2. take         the tree, the sandbox and what else is the host's, while the host's paths are still there
   3. root         from here on every path is resolved inside it
   4. directories  all that is made in the tree itself, before
   5. read-only    which then covers the tree and nothing that is mounted later
@@ -14,6 +14,10 @@ Order, and why:
 
 No device works but those that /dev begins with: all else is mounted nodev, because root in a container may make nodes.
 Masked and read-only paths are those of Docker 28 (oci/defaults.go).
+
+In a mapped user namespace tree and sandbox keep their owners, nothing works as a device but what /dev begins with,
+however privileged, and the kernel makes no fresh proc, sysfs or cgroup file system for namespaces that are the host's:
+the host's own are taken. With the host's ipc there is then no /dev/mqueue; mq_overview(7) works without.
 """
 
 from __future__ import annotations
@@ -23,12 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconciler.runtime.isolators.namespaces import mapped, of_the_host
 from reconciler.runtime.kernel.cgroups import UNIFIED, Hierarchy
-from reconciler.runtime.launcher.root_steps import DEVICES
-from reconciler.spec.namespaces import Sharing, effective
+from reconciler.runtime.launcher.root_steps import DEVICES, ROOT
+from reconciler.spec.namespaces import TABLE, Sharing, effective
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import ContainerConfig
+    from reconciler.runtime.isolators.isolator import Context
 
 Step = dict[str, Any]
 
@@ -77,23 +83,29 @@ class Host:
     masked: tuple[str, ...]
 
 
-def steps(config: ContainerConfig, rootfs: Path, host: Host, own_cgroups: Mapping[str, str]) -> list[Step]:
+def steps(config: ContainerConfig, rootfs: Path, host: Host, context: Context) -> list[Step]:
     """From `take` to `streams`; what comes before is the same with and without a rootfs."""
     spec = config.spec
     top, beneath = config.sandbox_place
     privileged = spec.security.privileged
-    nodev = [] if privileged else ["nodev"]
-    sandbox: Step = {"op": "take", "source": top, "as": "sandbox", "flags": nodev}
-    cgroups = _Cgroups.seen(host.hierarchies, own_cgroups, effective(spec)["cgroup"])
-    found: list[Step] = [sandbox | ({"beneath": beneath} if beneath else {}), *_taken_shm(config), *cgroups.taken()]
-    found.append({"op": "root", "source": str(rootfs), "flags": nodev})
+    foreign = frozenset(kind for kind in TABLE if mapped(config, context) and of_the_host(kind, config, context))
+    nodev = [] if privileged and not mapped(config, context) else ["nodev"]
+    tree: Step = {"op": "take", "source": str(rootfs), "as": ROOT, "recursive": True, "idmap": True, "flags": nodev}
+    sandbox: Step = {"op": "take", "source": top, "as": "sandbox", "idmap": True, "flags": nodev}
+    cgroups = _Cgroups.seen(host.hierarchies, context.cgroups, effective(spec)["cgroup"], "cgroup" in foreign)
+    found: list[Step] = [tree, sandbox | ({"beneath": beneath} if beneath else {}), *_taken_shm(config)]
+    found += [*cgroups.taken(), *_taken_of_the_kernel(foreign)]
+    found.append({"op": "root"})
     found.append({"op": "directories", "ordinary": list(_ORDINARY), "targets": [SANDBOX]})
     if spec.security.read_only_rootfs:
         found.append({"op": "readonly", "in": "root", "target": "/", "recursive": True})
-    found.append(_fresh("proc", "/proc", _QUIET))
-    found.append(_fresh("sysfs", "/sys", _QUIET if privileged else [*_QUIET, "ro"]))
+    found.append(_put("/proc") if "pid" in foreign else _fresh("proc", "/proc", _QUIET))
+    sysfs = _fresh("sysfs", "/sys", _QUIET if privileged else [*_QUIET, "ro"])
+    found.append(_put("/sys") if "network" in foreign else sysfs)
     found += cgroups.mounted()
     found += _dev(config, nodev)
+    if "ipc" not in foreign:
+        found.append(_fresh("mqueue", "/dev/mqueue", _QUIET))
     found.append({"op": "put", "in": "root", "what": "sandbox", "target": SANDBOX})
     if not privileged:
         found.append({"op": "protect", "targets": list(_PROTECTED)})
@@ -104,6 +116,24 @@ def steps(config: ContainerConfig, rootfs: Path, host: Host, own_cgroups: Mappin
 def _fresh(fstype: str, target: str, flags: list[str], **options: str | None) -> Step:
     step: Step = {"op": "fresh", "type": fstype, "target": target, "flags": flags}
     return step | ({"options": options} if options else {})
+
+
+def _put(place: str) -> Step:
+    """What was taken of the same place on the host."""
+    return {"op": "put", "in": ROOT, "ordinary": True, "what": _role(place), "target": place}
+
+
+def _role(place: str) -> str:
+    return place.strip("/").replace("/", "-")
+
+
+def _taken(place: str, *flags: str) -> Step:
+    return {"op": "take", "source": place, "as": _role(place), "flags": [*_QUIET, *flags]}
+
+
+def _taken_of_the_kernel(foreign: frozenset[str]) -> list[Step]:
+    found = [_taken("/proc")] if "pid" in foreign else []
+    return [*found, *([_taken("/sys", "ro")] if "network" in foreign else [])]
 
 
 def _taken_shm(config: ContainerConfig) -> list[Step]:
@@ -125,7 +155,6 @@ def _dev(config: ContainerConfig, nodev: list[str]) -> list[Step]:
         {"op": "nodes", "target": "/dev", "devices": list(DEVICES), "links": _LINKS},
         _fresh("devpts", "/dev/pts", ["nosuid", "noexec"], newinstance=None, ptmxmode="0666", mode="0620", gid="5"),
         shm,
-        _fresh("mqueue", "/dev/mqueue", _QUIET),
     ]
 
 
@@ -140,20 +169,28 @@ class _Cgroups:
     v1: tuple[Hierarchy, ...]
     unified: Hierarchy | None
     directory: str | None
+    foreign: bool
 
     @classmethod
-    def seen(cls, hierarchies: Sequence[Hierarchy], own: Mapping[str, str], sharing: Sharing) -> _Cgroups:
+    def seen(
+        cls, hierarchies: Sequence[Hierarchy], own: Mapping[str, str], sharing: Sharing, foreign: bool
+    ) -> _Cgroups:
+        """foreign: no fresh mount can be had, see above."""
         shown = [each for each in hierarchies if sharing is Sharing.HOST or each.name in own]
         unified = next((each for each in shown if each.version == 2), None)
         directory = None if unified is None or sharing is Sharing.HOST else own[unified.name]
         if directory is not None and sharing is Sharing.PARENT:
             directory = str(Path(directory).parent)
-        return cls(tuple(each for each in shown if each.version == 1), unified, directory)
+        return cls(tuple(each for each in shown if each.version == 1), unified, directory, foreign)
 
     def taken(self) -> list[Step]:
-        if self.directory is None:
-            return []
-        return [{"op": "take", "source": self.directory, "as": UNIFIED, "flags": [*_QUIET, "ro"]}]
+        found: list[Step] = [_taken(each.mount, "ro") | {"as": each.name} for each in self.v1 if self.foreign]
+        directory = self.directory
+        if directory is None and self.unified is not None and self.foreign:
+            directory = self.unified.mount
+        if directory is not None:
+            found.append({"op": "take", "source": directory, "as": UNIFIED, "flags": [*_QUIET, "ro"]})
+        return found
 
     def mounted(self) -> list[Step]:
         if not self.v1:
@@ -163,7 +200,9 @@ class _Cgroups:
             options: dict[str, str | None] = dict.fromkeys(sorted(each.controllers))
             if not options:
                 options = {"none": None, "name": each.name}
-            found.append(_fresh("cgroup", _place(each), [*_QUIET, "ro"], **options))
+            fresh = _fresh("cgroup", _place(each), [*_QUIET, "ro"], **options)
+            bound = {"op": "put", "in": ROOT, "ordinary": True, "what": each.name, "target": _place(each)}
+            found.append(bound if self.foreign else fresh)
         if self.unified is not None:
             found += self._mounted_unified(_place(self.unified))
         # co-mounted controllers have one directory and a name each
@@ -175,7 +214,7 @@ class _Cgroups:
     def _mounted_unified(self, target: str) -> list[Step]:
         if self.unified is None:
             return []
-        if self.directory is None:
+        if self.directory is None and not self.foreign:
             return [_fresh("cgroup2", target, [*_QUIET, "ro"])]
         return [{"op": "put", "in": "root", "ordinary": True, "what": UNIFIED, "target": target}]
 

@@ -30,12 +30,14 @@ class Context:
     cgroups:      hierarchy ("unified", "memory", ...) → its own cgroup directory, where limits are written
     runtime_dir:  RUNTIME/containers/<name>, for what must not outlive a reboot
     first:        host pids of its first process and of those of what is nested in it, as far as they were forked
+    inherited:    known to `prepare` only: the namespaces of its parent that are not the host's
     """
 
     name: str
     cgroups: Mapping[str, str]
     runtime_dir: Path
     first: tuple[int, ...] = ()
+    inherited: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class LaunchInfo:
     capabilities:       all that its processes can ever have; None: not restricted
     no_new_privileges:  no exec of theirs gives privileges
     files:       role → path: what the payload's steps read, opened for each process that is started inside
+    user:        of its mapped user namespace, for the keeper: {first, size, detach} or {of, enter, detach}
     """
 
     namespaces: frozenset[str] = frozenset()
@@ -58,6 +61,7 @@ class LaunchInfo:
     capabilities: frozenset[str] | None = None
     no_new_privileges: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
+    user: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +141,12 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
     env: dict[str, str] = {}
     files: dict[str, str] = {}
     capabilities: frozenset[str] | None = None
+    user: Mapping[str, object] | None = None
     no_new_privileges = False
     for info in infos:
         if info is None:
             continue
+        user = info.user or user
         for key, value in info.env.items():
             if env.setdefault(key, value) != value:
                 raise Terminal(f"isolators disagree on the environment variable {key}: {env[key]!r} and {value!r}")
@@ -153,4 +159,4 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
         namespaces, join, steps = namespaces | info.namespaces, join | info.join, steps + info.steps
     if both := namespaces & join:
         raise Terminal(f"isolators disagree on the namespaces {', '.join(sorted(both))}: made anew and the parent's")
-    return LaunchInfo(namespaces, join, steps, env, capabilities, no_new_privileges, files)
+    return LaunchInfo(namespaces, join, steps, env, capabilities, no_new_privileges, files, user)

@@ -4,6 +4,10 @@ private            cloned with the child (cgroup: unshared once the child sits i
                    because its root is the caller's cgroup at that moment, cgroup_namespaces(7))
 parent             entered through the pidfd of the parent's first process (pid: by the keeper, before the clone)
 host               left as it is: a top-level child starts in the keeper's, which are the host's
+
+What the parent shares with the host is not entered: a child in a user namespace may not, and is there already. Nor may
+it use the pidfd of a parent whose memory is not its to read: the keeper opens the namespaces for it. The user namespace
+itself is the business of `namespaces/user`.
 """
 
 from __future__ import annotations
@@ -12,10 +16,28 @@ from typing import Any
 
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.launcher.hostside import OPENED
 from reconciler.spec.namespaces import Sharing, effective
 
 _CLONED = ("mount", "pid", "network", "uts", "ipc")
 _ENTERED_INSIDE = ("cgroup", "ipc", "uts", "network")
+
+
+def mapped(config: ContainerConfig, context: Context) -> bool:
+    """Whether it lives in a user namespace of its own or of its parent's, with ids that mean nothing to the host."""
+    return not of_the_host("user", config, context)
+
+
+def entered(config: ContainerConfig, context: Context) -> list[str]:
+    """Those of its parent that the child enters by itself."""
+    table = effective(config.spec)
+    return [name for name in _ENTERED_INSIDE if table[name] is Sharing.PARENT and name in context.inherited]
+
+
+def of_the_host(kind: str, config: ContainerConfig, context: Context) -> bool:
+    """Whether that namespace of the container is the host's, be it by way of its parent."""
+    sharing = effective(config.spec)[kind]
+    return sharing is Sharing.HOST or (sharing is Sharing.PARENT and kind not in context.inherited)
 
 
 class NamespacesIsolator(PassiveIsolator):
@@ -27,7 +49,10 @@ class NamespacesIsolator(PassiveIsolator):
         clone = frozenset(name for name in _CLONED if table[name] is Sharing.PRIVATE)
         join = frozenset(name for name, sharing in table.items() if sharing is Sharing.PARENT)
         steps: list[dict[str, Any]] = []
-        if inside := [name for name in _ENTERED_INSIDE if name in join]:
+        inside = entered(config, context)
+        if mapped(config, context):
+            steps += [{"op": "enter", "of": OPENED + name, "namespaces": [name]} for name in inside]
+        elif inside:
             steps.append({"op": "enter", "of": "parent", "namespaces": inside})
         if table["cgroup"] is Sharing.PRIVATE:
             steps.append({"op": "unshare", "namespaces": ["cgroup"]})

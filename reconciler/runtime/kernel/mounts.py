@@ -18,6 +18,7 @@ MOUNT_ATTR_RDONLY = 0x01
 MOUNT_ATTR_NOSUID = 0x02
 MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOEXEC = 0x08
+MOUNT_ATTR_IDMAP = 0x00100000
 
 ATTRIBUTES: Mapping[str, int] = {
     "ro": MOUNT_ATTR_RDONLY,
@@ -97,10 +98,21 @@ def attach(tree: int, target: int) -> None:
 
 
 def change(
-    fd: int, *, give: int = 0, take: int = 0, propagation: int = 0, recursive: bool = False, name: str | None = None
+    fd: int,
+    *,
+    give: int = 0,
+    take: int = 0,
+    propagation: int = 0,
+    userns: int | None = None,
+    recursive: bool = False,
+    name: str | None = None,
 ) -> None:
-    """Set and clear attributes of the mount that `fd` is the root of; all others stay."""
+    """Set and clear attributes of the mount that `fd` is the root of; all others stay. userns: a user namespace's file,
+    whose ids the detached mount shall have: what is 0 on disk is 0 there (Linux 5.12)."""
     attr = _MountAttr(attr_set=give, attr_clr=take, propagation=propagation)
+    if userns is not None:
+        attr.attr_set |= MOUNT_ATTR_IDMAP
+        attr.userns_fd = userns
     flags = ctypes.c_uint(syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if recursive else 0))
     size = ctypes.c_size_t(ctypes.sizeof(attr))
     syscalls.call("mount_setattr", _SYS_MOUNT_SETATTR, fd, b"", flags, ctypes.byref(attr), size, path=name)

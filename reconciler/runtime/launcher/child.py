@@ -1,7 +1,7 @@
 """What runs in a new process between clone and exec, and the init that stays as pid 1.
 
     keeper ──clone3──▶ child: enter its v1 cgroups ▸ close what is not its own ▸ wait for "go" (end of file: exit)
-                              ▸ steps of the launch plan ▸ fork payload
+                              ▸ (what the host side takes for it) ▸ steps of the launch plan ▸ fork payload
                        payload:  its own last steps (credentials, filter) ▸ exec
                        init:  its own (credentials) ▸ forwards signals, reaps, writes the payload's raw wait status,
                               ends the rest
@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from reconciler.runtime.kernel import proc, syscalls, terminals
+from reconciler.runtime.launcher import hostside
 from reconciler.runtime.launcher.steps import Descriptors, perform
 
 NOT_FOUND = 127
@@ -57,6 +58,9 @@ def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> No
         if not os.read(fds["go"], 1):
             os._exit(NOT_EXECUTABLE)  # nobody is left who could say "go"
         os.close(fds.pop("go"))
+        if hostside.ROLE in fds:
+            stage = "take"
+            fds.update(hostside.ask(fds.pop(hostside.ROLE)))
         for step in plan["steps"]:
             stage, path = step["op"], step.get("target")
             perform(step, fds)

@@ -4,9 +4,15 @@
     pid: parent                    keeper ─setns(pid)─clone3(flags)─setns back────────▶ child
     pid: private below a parent    keeper ─setns(pid)─clone3─setns back─▶ intermediate
                                                └─clone3(flags|NEWPID|CLONE_PARENT)────▶ child of the keeper
+    user: private                  keeper ─clone3─▶ intermediate ─unshare(mount), detach the pins
+                                               └─clone3(flags|NEWUSER|CLONE_PARENT)───▶ child ◀─maps─ keeper
+    user: parent, a mapped one     the same, with setns(user) before the clone3
+                                   keeper ─fork─▶ host side of these two (hostside.py)
 
 The intermediate is needed because clone3(CLONE_NEWPID) straight after a setns into another pid
-namespace is EINVAL (kernel/pid_namespace.c: copy_pid_ns wants the active and the children's to agree).
+namespace is EINVAL (kernel/pid_namespace.c: copy_pid_ns wants the active and the children's to agree), because the
+keeper would not come back out of a user namespace, and because a mount that comes into a mount namespace from a more
+privileged one cannot be unmounted there: what no container may hold has to go before.
 A child is limited before it runs a single instruction of its own where CLONE_INTO_CGROUP works; in v1 hierarchies it
 places itself, before all else it does and before the request is answered.
 """
@@ -21,12 +27,12 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from reconciler.runtime.kernel import proc, syscalls
-from reconciler.runtime.launcher import child, pump_holding
-from reconciler.runtime.launcher.steps import clone_flags
+from reconciler.runtime.kernel import proc, syscalls, userns
+from reconciler.runtime.launcher import child, hostside, pump_holding
+from reconciler.runtime.launcher.steps import clone_flags, perform
 from reconciler.runtime.launcher.wards import Ward
 
 _OWN_PID_NAMESPACE = "/proc/self/ns/pid"
@@ -43,16 +49,23 @@ Body = Callable[[], NoReturn]
 def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Ward:
     """Carry out a "fork" request. Takes those of `fds` it keeps out of the list. Raises OSError."""
     roles: dict[str, int] = dict(zip(message["roles"], fds, strict=True))
+    plan = message["plan"]
+    user: dict[str, Any] = plan.get("user", {})
+    opened = hostside.namespaces(user["enter"], roles[user["of"]]) if "of" in user else {}
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(error_read, False)
     placed_read, placed_write = os.pipe2(os.O_CLOEXEC)
-    pump, lent = pump_holding.prepare(message["plan"].get("pump"), roles)
+    pump, lent = pump_holding.prepare(plan.get("pump"), roles)
+    lent |= opened
+    host_end = -1
+    if plan.get("host_steps"):
+        host_end, lent[hostside.ROLE] = hostside.pair()
     mine = {name: fd for name, fd in roles.items() if name not in _KEEPERS} | lent
 
     def body() -> NoReturn:
         pipes = {"go": go_read, "error": error_write, "placed": placed_write}
-        child.run(message["plan"], {**mine, **pipes}, title)
+        child.run(plan, {**mine, **pipes}, title)
 
     pidfd = -1
     try:
@@ -63,6 +76,11 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
         stat = proc.read_stat(pid)
         if stat is None:
             raise ProcessLookupError(errno.ESRCH, "the new process was killed at once", message["name"])
+        if "first" in user:
+            userns.write_maps(pid, user["first"], user["size"])
+        if host_end >= 0:
+            named = {step["of"]: roles[step["of"]] for step in plan["host_steps"] if "of" in step}
+            _fork_host_side(plan["host_steps"], pid, {**named, hostside.ROLE: host_end})
     except BaseException:
         if pidfd >= 0:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -73,7 +91,7 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
             pump.close()
         raise
     finally:
-        for fd in (go_read, error_write, placed_read, placed_write, *lent.values()):
+        for fd in (go_read, error_write, placed_read, placed_write, host_end, *lent.values()):
             if fd >= 0:
                 os.close(fd)
     ward = Ward(message["name"], message["run"], pid, stat.start, pidfd)
@@ -121,23 +139,21 @@ def _clone_placed(message: dict[str, Any], roles: dict[str, int], body: Body) ->
 
 def _clone_in_pid_namespace(message: dict[str, Any], roles: dict[str, int], body: Body, into: int) -> tuple[int, int]:
     flags = clone_flags(message["clone"]) | syscalls.CLONE_CLEAR_SIGHAND
-    if not message.get("enter_pid"):
+    user: dict[str, Any] = message["plan"].get("user", {})
+    enter = roles[message["enter_pid"]] if message.get("enter_pid") else -1
+    if enter < 0 and not user:
         return _clone_and_run(flags, body, into)
-    own = os.open(_OWN_PID_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    if not flags & syscalls.CLONE_NEWPID and not user:
+        with _in_pid_namespace(enter):
+            return _clone_and_run(flags, body, into)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def intermediate() -> NoReturn:
-        _pass_on(theirs, flags, body, into)
+        _pass_on(theirs, flags, body, into, lambda: _prepare_user_namespace(user, roles))
 
     try:
-        syscalls.setns(roles[message["enter_pid"]], syscalls.CLONE_NEWPID)
-        try:
-            if flags & syscalls.CLONE_NEWPID:
-                between, between_fd = _clone_and_run(syscalls.CLONE_CLEAR_SIGHAND, intermediate, -1)
-            else:
-                return _clone_and_run(flags, body, into)
-        finally:
-            syscalls.setns(own, syscalls.CLONE_NEWPID)
+        with _in_pid_namespace(enter):
+            between, between_fd = _clone_and_run(syscalls.CLONE_CLEAR_SIGHAND, intermediate, -1)
         theirs.close()
         try:
             pidfd = _take_over(ours)
@@ -149,7 +165,42 @@ def _clone_in_pid_namespace(message: dict[str, Any], roles: dict[str, int], body
     finally:
         ours.close()
         theirs.close()
+
+
+@contextlib.contextmanager
+def _in_pid_namespace(pidfd: int) -> Iterator[None]:
+    """What is cloned meanwhile is born in that process's pid namespace; in ours for -1."""
+    if pidfd < 0:
+        yield
+        return
+    own = os.open(_OWN_PID_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(pidfd, syscalls.CLONE_NEWPID)
+        try:
+            yield
+        finally:
+            syscalls.setns(own, syscalls.CLONE_NEWPID)
+    finally:
         os.close(own)
+
+
+def _prepare_user_namespace(user: dict[str, Any], roles: dict[str, int]) -> None:
+    """In the intermediate, with the host's privileges until the last line."""
+    if not user:
+        return
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+    perform({"op": "detach", "target": user["detach"]}, {})
+    if "of" in user:
+        syscalls.setns(roles[user["of"]], syscalls.CLONE_NEWUSER)
+
+
+def _fork_host_side(steps: list[dict[str, Any]], pid: int, fds: dict[str, int]) -> None:
+    def body() -> NoReturn:
+        hostside.serve(steps, pid, fds)
+
+    _, pidfd = _clone_and_run(syscalls.CLONE_CLEAR_SIGHAND, body, -1)
+    os.close(pidfd)
 
 
 def _clone_and_run(flags: int, body: Body, into: int) -> tuple[int, int]:
@@ -162,14 +213,15 @@ def _clone_and_run(flags: int, body: Body, into: int) -> tuple[int, int]:
     return pid, pidfd
 
 
-def _pass_on(theirs: socket.socket, flags: int, body: Body, into: int) -> NoReturn:
+def _pass_on(theirs: socket.socket, flags: int, body: Body, into: int, prepare: Callable[[], None]) -> NoReturn:
     """The intermediate: make the keeper's child, hand its pidfd over, and end."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # it is visible inside the parent's pid namespace
     try:
+        prepare()
         # no exit signal of its own: with CLONE_PARENT the child inherits ours (clone(2))
         pid, pidfd = syscalls.clone3(flags | syscalls.CLONE_PARENT, exit_signal=0, cgroup_fd=into)
     except OSError as error:
-        theirs.send(b"%d" % (error.errno or 0))
+        theirs.send(b"%d %s" % (error.errno or 0, str(error.strerror or error).encode()))
         os._exit(1)
     if pid == 0:
         body()
@@ -181,8 +233,8 @@ def _pass_on(theirs: socket.socket, flags: int, body: Body, into: int) -> NoRetu
 
 def _take_over(ours: socket.socket) -> int:
     ours.settimeout(_INTERMEDIATE_SECONDS)
-    body, ancillary, _, _ = ours.recvmsg(16, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
+    body, ancillary, _, _ = ours.recvmsg(1024, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
     if body == b"0" and ancillary:
         return array.array("i", ancillary[0][2])[0]
-    number = int(body or b"0") or errno.ESRCH
-    raise OSError(number, f"clone3 in the parent's pid namespace: {os.strerror(number)}")
+    number, _, what = body.decode().partition(" ")
+    raise OSError(int(number or 0) or errno.ESRCH, what or "the intermediate process ended before the clone")

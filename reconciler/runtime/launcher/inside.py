@@ -11,9 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from reconciler.runtime.kernel.terminals import Size
-from reconciler.runtime.launcher import terminal
+from reconciler.runtime.launcher import credentials, terminal
 
 PARENT = "parent"  # the descriptor by which the plan knows the container
+
+_OF_ITS_OWN_LAUNCH = frozenset({"tty", "pump", "user", "host_steps"})
 
 
 def plan(
@@ -30,10 +32,12 @@ def plan(
     steps: list[dict[str, Any]] = []
     if inside := sorted(set(differ) - {"pid"}):
         steps.append({"op": "enter", "of": PARENT, "namespaces": inside})
+    if "user" in differ:
+        steps.append(credentials.step(0, 0, []))
     tail = _tail(own["steps"])
     if cwd is not None:
         tail[:1] = [{"op": "workdir", "target": cwd}]
-    made = {key: value for key, value in own.items() if key not in ("tty", "pump")}
+    made = {key: value for key, value in own.items() if key not in _OF_ITS_OWN_LAUNCH}
     made["env"] = {**own["env"], **env}
     if tty is not None:
         owner = next((step["uid"] for step in own.get("payload_steps", ()) if "uid" in step), None)

@@ -23,7 +23,7 @@ from reconciler.runtime.launcher.launcher import Fork, Forked, KeeperLink, Known
 
 class LinuxLauncher:
     name = "linux"
-    gives = frozenset(NAMESPACES) - {"user"}
+    gives = frozenset(NAMESPACES)
     limits = True
 
     def __init__(self, runtime_dir: Path, tree: CgroupTree) -> None:

@@ -36,13 +36,15 @@ _NODE_MODE = 0o666
 
 
 def _root(step: Step, fds: Descriptors) -> None:
-    """The tree becomes a mount, on top of itself: private, so that what is mounted in it later stays unseen."""
-    with rootpaths.opened(step["source"]) as host:
-        tree = mounts.copy(host, recursive=True)
-        fds[ROOT] = tree
-        give = mounts.attributes(step.get("flags", ()))
-        mounts.change(tree, give=give, propagation=syscalls.MS_PRIVATE, recursive=True, name=step["source"])
-        mounts.attach(tree, host)
+    """The tree taken before becomes a mount: private, so that what is mounted in it later stays unseen. It lies over
+    the root, where no path leads into it: until `pivot` all paths are the host's."""
+    tree = fds[ROOT]
+    mounts.change(tree, propagation=syscalls.MS_PRIVATE, recursive=True)
+    slash = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mounts.attach(tree, slash)
+    finally:
+        os.close(slash)
 
 
 def _directories(step: Step, fds: Descriptors) -> None:

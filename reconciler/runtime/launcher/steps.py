@@ -84,34 +84,54 @@ def _readonly(step: Step, fds: Descriptors) -> None:
 
 
 def _take(step: Step, fds: Descriptors) -> None:
-    """Keep a detached copy of a mount under a name, to `put` it somewhere later. `of`: as the process behind
-    that pidfd sees it; only a mount of one's own mount namespace can be copied, so that one is entered meanwhile."""
+    """Keep a detached copy of a mount under a name, to `put` it somewhere later."""
+    fds[step["as"]] = take(step, fds)
+
+
+def take(step: Step, fds: Descriptors, userns: int | None = None) -> int:
+    """`of`: as the process behind that pidfd sees it; only a mount of one's own mount namespace can be copied, so that
+    one is entered meanwhile. userns: of whom it is for, if that is not ours."""
     if "of" not in step:
-        fds[step["as"]] = _copied(step)
-        return
+        return _copied(step, userns)
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(fds[step["of"]], syscalls.CLONE_NEWNS)
         try:
-            fds[step["as"]] = _copied(step)
+            return _copied(step, userns)
         finally:
             syscalls.setns(own, syscalls.CLONE_NEWNS)
     finally:
         os.close(own)
 
 
-def _copied(step: Step) -> int:
-    """`beneath`: a path inside the source that others may write to, in which no link is followed."""
+def _copied(step: Step, userns: int | None = None) -> int:
+    """`beneath`: a path inside the source that others may write to, in which no link is followed. `recursive`: with
+    what is mounted below it. `idmap`: its files keep their owners in a user namespace, if it is for one."""
+    recursive = bool(step.get("recursive"))
     with rootpaths.opened(step["source"]) as source:
         found = rootpaths.open_inside(source, step["beneath"], links=False) if "beneath" in step else source
         try:
-            tree = mounts.copy(found)
+            tree = mounts.copy(found, recursive=recursive)
         finally:
             if found != source:
                 os.close(found)
-    if flags := step.get("flags"):
-        mounts.change(tree, give=mounts.attributes(flags))
+    mapping = userns if step.get("idmap") else None
+    flags = mounts.attributes(step.get("flags", ()))
+    if mapping is not None or flags:
+        try:
+            mounts.change(tree, give=flags, userns=mapping, recursive=recursive, name=step["source"])
+        except OSError as error:
+            raise (error if mapping is None else _explained(error, step["source"])) from error
     return tree
+
+
+def _explained(error: OSError, path: str) -> OSError:
+    """Why a tree could not be id-mapped, where the kernel's word for it is just EINVAL."""
+    if error.errno not in (errno.EINVAL, errno.EPERM):
+        return error
+    why = "its files cannot keep their owners in a user namespace: its file system (or one mounted below it) cannot be "
+    why += "id-mapped; ext4, xfs, btrfs and others can, tmpfs since Linux 6.3"
+    return OSError(error.errno, why, path)
 
 
 def _put(step: Step, fds: Descriptors) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
+from reconciler.runtime.kernel import userns
 from reconciler.spec.namespaces import Sharing, effective, explicit
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
     for name in sorted(named):
         if table[name] is Sharing.PRIVATE and name not in gives:
             found.append(_sentence(f"namespaces.{name}: private", launcher, "leave it out to share the host's"))
+        elif table[name] is Sharing.PRIVATE and name == "user" and (why := userns.why_none()) is not None:
+            found.append(_sentence(f"namespaces.{name}: private", launcher, why))
     if not limits:
         for name in _LIMITS:
             if getattr(spec.resources.limits, name) is not None:

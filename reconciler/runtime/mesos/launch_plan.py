@@ -1,10 +1,13 @@
 """The launch plan of a container: pure data for the child, built from the spec and the isolators' contributions.
 
-    {name, init, undumpable, argv, env, steps, payload_steps, init_steps, files, pump?, tty?}
+    {name, init, undumpable, argv, env, steps, payload_steps, init_steps, files, pump?, tty?, user?, host_steps?}
 
 Steps come in the isolators' order, then the terminal, made inside and given to the user; the working directory is
 last, before anybody changes user: the sandbox may be readable by root alone. What is then left to do, payload and
 init do for themselves, see launcher/credentials.py.
+
+In a mapped user namespace (`user`: its ids, or whose it is) the child becomes its root first of all, and what is to be
+taken of the host is taken for it (`host_steps`, launcher/hostside.py).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any, Protocol
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import LaunchInfo
+from reconciler.runtime.isolators.namespaces_user import IDS
 from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
 from reconciler.runtime.launcher import credentials, inside, terminal
 from reconciler.runtime.provisioner import accounts
@@ -106,7 +110,7 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
     env = {"PATH": PATH, "HOME": account.home, "MESOS_SANDBOX": config.sandbox_path, **info.env}
     sandbox = env["MESOS_SANDBOX"]  # where the container sees it
     env.update({name: value for name, value in spec.env.items() if isinstance(value, str)})
-    steps = [dict(step) for step in info.steps]
+    steps, mapped = _divided(info, account)
     if spec.tty:
         env.setdefault("TERM", terminal.TERM)
         steps.append(terminal.step(DEFAULT_SIZE, account.uid if privileged else None))
@@ -122,8 +126,23 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
         "steps": steps,
         **_last_steps(info, account if privileged else None),
         "files": dict(info.files),
+        **mapped,
         **streams(config),
     }
+
+
+def _divided(info: LaunchInfo, account: Identity) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(the child's own steps, what the plan says of its mapped user namespace). Raises Terminal for an account that
+    has no place in it."""
+    steps = [dict(step) for step in info.steps]
+    if info.user is None:
+        return steps, {}
+    if (highest := max(account.uid, account.gid, *account.groups)) >= IDS:
+        message = f"spec.user: the id {highest} is not in its user namespace, which has 0 to {IDS - 1}"
+        raise Terminal(message, Reason.INVALID_SPEC)
+    hosts = [step for step in steps if step["op"] == "take"]
+    own = [step for step in steps if step["op"] != "take"]
+    return [credentials.step(0, 0, []), *own], {"user": dict(info.user), "host_steps": hosts}
 
 
 def _last_steps(info: LaunchInfo, account: Identity | None) -> dict[str, list[dict[str, Any]]]:

@@ -51,13 +51,17 @@ def prepare(
     if parent is not None and config.spec.class_ == "debug":
         info = _plan_inside(shop, container, config, parent, next_step)
     else:
-        info = _plan(shop, container, config, next_step)
+        info = _plan(shop, container, config, parent, next_step)
     next_step("opening files")
     return Prepared(info, _open(shop, container, config))
 
 
 def _plan(
-    shop: Workshop, container: Container, config: ContainerConfig, next_step: Callable[[str], None]
+    shop: Workshop,
+    container: Container,
+    config: ContainerConfig,
+    parent: Container | None,
+    next_step: Callable[[str], None],
 ) -> LaunchInfo:
     privileged = os.geteuid() == 0
     next_step("provisioning")
@@ -67,7 +71,8 @@ def _plan(
     next_step("making the sandbox")
     _make_sandbox(config, account if privileged else None, private=bool(shop.launcher.gives))
     container.enter(ContainerState.PREPARING)
-    info = _isolate(shop, container, config, shop.isolators, next_step)
+    inherited = _entered(parent.run.pid) if parent is not None else frozenset()
+    info = _isolate(shop, container, config, shop.isolators, next_step, inherited)
     container.note(plan=launch_plan.build(config, info, account, privileged=privileged))
     return info
 
@@ -91,10 +96,12 @@ def _isolate(
     config: ContainerConfig,
     isolators: Sequence[Isolator],
     next_step: Callable[[str], None],
+    inherited: frozenset[str] = frozenset(),
 ) -> LaunchInfo:
     next_step("making the cgroups")
     container.note(cgroups=dict(shop.launcher.create(container.name)))
-    context, infos = shop.context(container), []
+    context = replace(shop.context(container), inherited=inherited)
+    infos = []
     for isolator in isolators:
         next_step(f"prepare: {isolator.name}")
         infos.append(isolator.prepare(config, context))
