@@ -59,7 +59,25 @@ def _host(wanted: str | None) -> list[Finding]:
         found.append(("devices", not why, f"not restricted: {why}" if why else "restricted to Docker's default list"))
     kinds = sorted(entry.name for entry in os.scandir("/proc/self/ns") if not entry.name.endswith("_for_children"))
     found.append(("namespaces", True, ", ".join(kinds)))
-    return found
+    return [*found, *_user_namespaces()]
+
+
+def _user_namespaces() -> list[Finding]:
+    from reconciler.runtime.kernel import userns
+
+    name = "user"
+    if os.geteuid() == 0:
+        why = userns.why_none()
+        return [
+            (
+                name,
+                True,
+                f"specs with namespaces.user: private are Blocked: {why}" if why else "private ones can be had",
+            )
+        ]
+    why = userns.why_none_for_users()
+    may = f"this kernel makes none for ordinary users: {why}" if why else "this kernel lets ordinary users make them"
+    return [(name, True, f"{may}; the posix launcher makes none either way, namespaces need root")]
 
 
 def _state(places: Places) -> list[Finding]:

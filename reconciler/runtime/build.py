@@ -109,7 +109,7 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
     isolators: list[Isolator] = [
-        NamespacesIsolator(),
+        NamespacesIsolator(user=settings.isolation is None or UserNamespaceIsolator.name in settings.isolation),
         UserNamespaceIsolator(settings.runtime_dir, parse_pool(settings.user_ids), settings.owner),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_cgroup_isolators(host),

@@ -27,7 +27,9 @@ class Namespaces(Part):
     )
     ipc: Share | None = Field(None, description="private (default) or host; nested: private (default) or parent.")
     cgroup: Share | None = Field(None, description="private (default) or host; nested: parent (default) or private.")
-    user: Share | None = Field(None, description="host (default) or private; nested ones share their parent's.")
+    user: Share | None = Field(
+        None, description="host (default) or private: root inside is nobody outside; nested ones share it."
+    )
     shm_size: Size | None = Field(None, description="Size of /dev/shm, with a unit; needs a private ipc namespace.")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from tests.e2e.checks import Row, instance, namespace_private, namespace_shared
+from tests.e2e.checks import Row, instance, namespace_private, namespace_shared, not_restarted, plan_is_empty
 from tests.e2e.conftest import live
 from tests.e2e.world import World, document, sleeper
 
@@ -38,6 +38,8 @@ TOP: dict[str, tuple[dict[str, object], dict[str, str]]] = {
     "cgroup-private": ({"namespaces": {"cgroup": "private"}}, {"cgroup": ""}),
     "cgroup-host": ({"namespaces": {"cgroup": "host"}}, {"cgroup": "host"}),
     "user-host": ({"namespaces": {"user": "host"}}, {"user": "host"}),
+    "user-private": ({"namespaces": {"user": "private"}}, {"user": "", "network": "host", "uts": "host", "mount": ""}),
+    "user-and-network": ({"namespaces": {"user": "private", "network": "private"}}, {"user": "", "network": ""}),
     "mount-private": ({"namespaces": {"mount": "private"}}, {"mount": ""}),
 }
 NESTED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
@@ -57,7 +59,7 @@ NESTED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
 }
 TOP_CELLS = [(name, kind, other) for name, (_, expected) in TOP.items() for kind, other in expected.items()]
 NESTED_CELLS = [(name, kind, other) for name, (_, expected) in NESTED.items() for kind, other in expected.items()]
-PARENTS = ["pod", "pod.mid"]
+PARENTS = ["pod", "pod.mid", "mapped", "mapped.mid"]
 
 
 class Still(World):
@@ -82,8 +84,10 @@ def all_cells(world: World) -> None:
     leaves = [{"name": name, "command": SLEEP, **spec} for name, (spec, _) in NESTED.items()]
     hello = {"name": "hello", "shell": "uname -n; exec sleep infinity"}
     middle = {"name": "mid", "command": SLEEP, "containers": [*leaves, hello]}
-    pod = sleeper("pod", hostname="pod-host", namespaces={"network": "private"}, containers=[middle, *leaves, hello])
-    world.write("pod.yaml", pod)
+    for name, more in (("pod", {}), ("mapped", {"user": "private"})):
+        own = {"network": "private", **more}
+        spec = sleeper(name, hostname="pod-host", namespaces=own, containers=[middle, *leaves, hello])
+        world.write(f"{name}.yaml", spec)
     world.apply(timeout=90)
 
 
@@ -163,11 +167,43 @@ def test_a_private_cgroup_namespace_shows_the_containers_own_cgroup_as_the_root(
 
 
 @pytest.mark.root
-def test_state_and_runtime_directories_are_hidden_and_the_own_sandbox_is_not(cells: World) -> None:
+@pytest.mark.parametrize("name", ["plain", "user-private"])
+def test_state_and_runtime_directories_are_hidden_and_the_own_sandbox_is_not(cells: World, name: str) -> None:
     """On the host's file system a container sees its own sandbox at its path, and nobody else's."""
-    own, other = cells.sandbox("plain"), cells.sandbox("pid-host")
+    own, other = cells.sandbox(name), cells.sandbox("pid-host")
     probe = f"test -d {own} && ! test -e {other} && ! test -e {cells.runtime}/keeper.sock && echo hidden"
-    assert cells.succeed("exec", "plain", "--", "sh", "-c", probe) == "hidden\n"
+    assert cells.succeed("exec", name, "--", "sh", "-c", probe) == "hidden\n"
+
+
+@pytest.mark.root
+def test_the_root_of_a_private_user_namespace_is_nobody_on_the_host(cells: World) -> None:
+    """Its ids are a range of its own there, which another such container has no part in."""
+    maps = []
+    for name in ("user-private", "user-and-network", "mapped"):
+        pid = instance(cells, name).pid
+        first, outer, size = map(int, Path(f"/proc/{pid}/uid_map").read_text().split())
+        assert (first, size) == (0, 65536) and outer > 0
+        assert processes.status(pid)["Uid"].split()[0] == str(outer)
+        maps.append(outer)
+        assert cells.succeed("exec", name, "--", "id", "-u") == "0\n"
+    assert len(set(maps)) == 3 and all(abs(one - two) >= 65536 for one in maps for two in maps if one != two)
+
+
+@pytest.mark.root
+def test_a_user_namespace_outlives_an_agent_that_was_killed(world: World) -> None:
+    """The next agent takes the container up as it is, and gives its ids to nobody else."""
+    first = sleeper("first", namespaces={"user": "private"}, containers=[{"name": "below", "command": SLEEP}])
+    world.write("first.yaml", first)
+    with world.agent("--user-ids", "1900000000-1900131071") as agent:
+        before = instance(world, "first"), Path(f"/proc/{instance(world, 'first').pid}/uid_map").read_text()
+        agent.kill()
+    world.write("second.yaml", sleeper("second", namespaces={"user": "private"}))
+    with world.agent("--user-ids", "1900000000-1900131071"):
+        not_restarted(world, before[0])
+        second = Path(f"/proc/{instance(world, 'second').pid}/uid_map").read_text()
+        assert {int(each.split()[1]) for each in (before[1], second)} == {1900000000, 1900065536}
+        namespace_shared(world, "first.below", "first", "user")
+        plan_is_empty(world)
 
 
 ONLY_NESTED = {"parent"}

@@ -13,8 +13,8 @@ Order of the steps, and why:
   3. sandbox  taken before its path is hidden, put back after
   4. proc     after the last step that needs the host's own /proc
 
-In a mapped user namespace the host's tree stays as it is, and its ids show as nobody; the sandbox alone keeps its owners,
-and terminals, which have owners, come from a devpts of its own.
+In a mapped user namespace the host's tree stays as it is, and its ids show as nobody; the sandbox alone keeps its
+owners, and terminals, which have owners, come from a devpts of its own.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         elif table["ipc"] is Sharing.PRIVATE:
             steps += self._own_ipc(spec.namespaces.shm_size or SHM_SIZE)
         if mapped(config, context):
-            _refuse_unreachable(config)
+            _refuse_closed(config.name, (self._root, self._runtime_dir))
             steps.append(_DEVPTS)
         steps += self._hidden(config)
         steps += [{"op": "readonly", "target": each.mount} for each in self._host.hierarchies]
@@ -116,17 +116,13 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         return steps + [{"op": "readonly", "target": directory} for directory in covered]
 
 
-def _refuse_unreachable(config: ContainerConfig) -> None:
+def _refuse_closed(name: str, hidden: Sequence[str]) -> None:
     """The ids of a mapped user namespace are strangers to the host's directories, its root too."""
-    for directory in Path(config.sandbox_place[0]).parent.parent.parent.parents:
-        if not directory.stat().st_mode & stat.S_IXOTH:
-            message = (
-                f"{config.name}: namespaces.user: private: nobody but the owner of {directory} can reach what is in "
-            )
-            message += (
-                "it, its sandbox too; have --root elsewhere, open that directory to others (chmod o+x), or use a rootfs"
-            )
-            raise Retryable(message, Reason.LAUNCH_FAILED)
+    for directory in dict.fromkeys(parent for each in hidden for parent in Path(each).parents):
+        if directory.exists() and not directory.stat().st_mode & stat.S_IXOTH:
+            why = f"its sandbox cannot be reached, because {directory} is closed to all but its owner"
+            what = "let others pass it (chmod o+x), have --root elsewhere, or use a rootfs"
+            raise Retryable(f"{name}: namespaces.user: private: {why}; {what}", Reason.LAUNCH_FAILED)
 
 
 def _shm_of_parent() -> list[Step]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconciler.errors import Unsupported
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
 from reconciler.runtime.launcher.hostside import OPENED
@@ -43,8 +44,14 @@ def of_the_host(kind: str, config: ContainerConfig, context: Context) -> bool:
 class NamespacesIsolator(PassiveIsolator):
     name = "namespaces"
 
+    def __init__(self, *, user: bool = True) -> None:
+        """user: `namespaces/user` is there as well."""
+        self._user = user
+
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
         spec = config.spec
+        if mapped(config, context) and not self._user:
+            raise Unsupported(f"{spec.name}: namespaces.user: private: --isolation leaves out namespaces/user")
         table = effective(spec)
         clone = frozenset(name for name in _CLONED if table[name] is Sharing.PRIVATE)
         join = frozenset(name for name, sharing in table.items() if sharing is Sharing.PARENT)

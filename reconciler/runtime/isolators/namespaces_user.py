@@ -2,8 +2,8 @@
 
 Every one gets 65536 of them, from a pool that is nobody's: by default 1879048192 to 2147352575, which systemd's table
 of ids (UIDS-GIDS.md) leaves unused. Left out are ranges with an account of this host in them, or set aside in
-/etc/subuid and /etc/subgid, and those that any process of this host has mapped, whoever started it: the kernel is asked,
-so that containers of an agent that died, of another agent, or of an engine count as well. Which range is tried
+/etc/subuid and /etc/subgid, and those that any process of this host has mapped, whoever started it: the kernel is
+asked, so that containers of an agent that died, of another agent, or of an engine count as well. Which range is tried
 first follows from the name, so that two agents seldom want the same one, and a container mostly gets its old one
 again. The range is in the launch plan, which is checkpointed with the container; nested containers share it.
 """

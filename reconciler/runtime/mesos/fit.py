@@ -25,7 +25,8 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
     found = []
     for name in sorted(named):
         if table[name] is Sharing.PRIVATE and name not in gives:
-            found.append(_sentence(f"namespaces.{name}: private", launcher, "leave it out to share the host's"))
+            root = "" if os.geteuid() == 0 else "namespaces need root; "
+            found.append(_sentence(f"namespaces.{name}: private", launcher, f"{root}leave it out to share the host's"))
         elif table[name] is Sharing.PRIVATE and name == "user" and (why := userns.why_none()) is not None:
             found.append(_sentence(f"namespaces.{name}: private", launcher, why))
     if not limits:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.runtime.kernel import userns
 from reconciler.runtime.launcher.linux import LinuxLauncher
 from reconciler.runtime.launcher.posix import PosixLauncher
 from reconciler.runtime.mesos.fit import refusals, shared_notice
@@ -30,6 +31,7 @@ def on_linux(made: ContainerSpec) -> list[str]:
     [
         ({"namespaces": {"pid": "private"}}, "spec.namespaces.pid"),
         ({"namespaces": {"network": "private"}}, "spec.namespaces.network"),
+        ({"namespaces": {"user": "private"}}, "spec.namespaces.user"),
         ({"hostname": "front"}, "spec.namespaces.uts"),
         ({"namespaces": {"shmSize": "1Mi"}}, "spec.namespaces.ipc"),
         ({"resources": {"limits": {"memory": "64Mi"}}}, "spec.resources.limits.memory"),
@@ -65,8 +67,11 @@ def test_what_is_left_open_or_shared_runs_on_every_launcher(fields: dict[str, An
     assert on_posix(spec(**fields)) == [] and on_linux(spec(**fields)) == []
 
 
-def test_a_private_user_namespace_is_not_had_from_the_linux_launcher_yet() -> None:
-    assert "spec.namespaces.user" in on_linux(spec(namespaces={"user": "private"}))[0]
+def test_a_kernel_that_makes_no_user_namespaces_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(userns, "why_none", lambda: "/proc/sys/user/max_user_namespaces is 0")
+    (refused,) = on_linux(spec(namespaces={"user": "private"}))
+    assert refused.startswith("spec.namespaces.user: private") and "max_user_namespaces is 0" in refused
+    assert on_linux(spec()) == []
 
 
 def test_only_root_becomes_another_user(monkeypatch: pytest.MonkeyPatch) -> None:

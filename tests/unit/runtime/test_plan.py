@@ -14,6 +14,7 @@ from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator, merge
 from reconciler.runtime.isolators.namespaces import NamespacesIsolator
+from reconciler.runtime.isolators.namespaces_user import POOL, UserNamespaceIsolator
 from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.steps import OPERATIONS
 from reconciler.runtime.mesos import launch_plan
@@ -21,6 +22,7 @@ from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 
 ROOT, RUNTIME = Path("/nowhere/root"), Path("/nowhere/run")
+PARENTS = {"mount", "pid", "network", "uts", "ipc", "cgroup"}  # not the host's
 HIERARCHIES = [Hierarchy("unified", 2, "/sys/fs/cgroup", frozenset({"memory"}))]
 
 
@@ -33,13 +35,15 @@ def config(**spec: Any) -> ContainerConfig:
 
 def plan(isolators: list[PassiveIsolator], *, privileged: bool = True, **spec: Any) -> dict[str, Any]:
     made = config(**spec)
-    context = Context(made.name, {}, RUNTIME / "containers" / made.name)
+    inherited = frozenset(PARENTS if made.spec.parent else ())
+    context = Context(made.name, {}, RUNTIME / "containers" / made.name, inherited)
     info = merge(isolator.prepare(made, context) for isolator in isolators)
     return launch_plan.build(made, info, launch_plan.Account(made.spec.user), privileged=privileged)
 
 
 def linux(**spec: Any) -> dict[str, Any]:
-    return plan([NamespacesIsolator(), FilesystemLinuxIsolator(ROOT, RUNTIME, HIERARCHIES)], **spec)
+    user = UserNamespaceIsolator(RUNTIME, POOL, "owner", lambda: [])
+    return plan([NamespacesIsolator(), user, FilesystemLinuxIsolator(ROOT, RUNTIME, HIERARCHIES)], **spec)
 
 
 def lines(found: dict[str, Any]) -> list[str]:

@@ -26,14 +26,16 @@ SYSTEMD = Hierarchy("systemd", 1, "/sys/fs/cgroup/systemd", frozenset())
 HYBRID = (CPU, SYSTEMD, UNIFIED)
 
 
-def prepared(hierarchies: tuple[Hierarchy, ...] = HYBRID, tree: Path = TREE, **spec: Any) -> LaunchInfo:
+def prepared(
+    hierarchies: tuple[Hierarchy, ...] = HYBRID, tree: Path = TREE, inherited: frozenset[str] = frozenset(), **spec: Any
+) -> LaunchInfo:
     made = ContainerSpec.model_validate({"name": "shop", "shell": "x", "rootfs": str(tree), **spec})
     root, *below = made.name.split(".")
     sandbox = ROOT / "containers" / root / "sandbox" / "/".join(f"containers/{label}" for label in below)
     config = ContainerConfig(made, "", sandbox, ROOT / "containers" / made.name / "logs")
     own = {each.name: f"{each.mount}/ours/{made.name}" for each in hierarchies if each is not SYSTEMD}
     isolator = FilesystemLinuxIsolator(ROOT, RUNTIME, hierarchies)
-    return isolator.prepare(replace(config, rootfs=tree), Context(made.name, own, RUNTIME))
+    return isolator.prepare(replace(config, rootfs=tree), Context(made.name, own, RUNTIME, inherited))
 
 
 def lines(info: LaunchInfo) -> list[str]:
@@ -45,9 +47,10 @@ def test_the_whole_plan_in_its_order() -> None:
     assert lines(prepared(security={"readOnlyRootfs": True})) == [
         "mount /",
         "detach /nowhere/run/pins",
+        "take /srv/tree",
         f"take {SANDBOX}",
         "take /sys/fs/cgroup/unified/ours/shop",
-        "root /srv/tree",
+        "root",
         "directories",
         "readonly /",
         "fresh proc /proc",
@@ -120,8 +123,47 @@ def test_on_a_host_with_v2_alone_its_own_cgroup_is_the_whole_view() -> None:
 
 def test_only_a_privileged_one_has_devices_and_unmasked_files() -> None:
     plain, privileged = prepared(), prepared(security={"privileged": True})
-    assert all("nodev" in step["flags"] for step in plain.steps if step["op"] in ("root", "take"))
+    assert all("nodev" in step["flags"] for step in plain.steps if step["op"] == "take")
+    assert all("nodev" not in step["flags"] for step in privileged.steps if step.get("as") in ("root", "sandbox"))
     assert not {"mask", "protect"} & {step["op"] for step in privileged.steps}
+
+
+MAPPED = frozenset({"user"})  # of a parent that shares all else with the host
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "fresh", "taken"),
+    [
+        ("pid", {"pid": "host"}, "fresh proc /proc", "/proc"),
+        ("network", {"network": "host"}, "fresh sysfs /sys", "/sys"),
+        ("cgroup", {"cgroup": "host"}, "fresh cgroup2 /sys/fs/cgroup/unified", "/sys/fs/cgroup/unified"),
+        ("ipc", {"ipc": "host"}, "fresh mqueue /dev/mqueue", ""),
+    ],
+)
+def test_in_a_user_namespace_what_is_the_hosts_is_taken_and_not_made(
+    kind: str, spec: dict[str, str], fresh: str, taken: str
+) -> None:
+    """The kernel makes it for nobody but the owner of the namespace that it shows."""
+    own = {"user": "private", "pid": "private", "network": "private", "cgroup": "private", "ipc": "private"}
+    assert fresh in lines(prepared(namespaces=spec)) and f"take {taken}" not in lines(prepared(namespaces=spec))
+    for shown in (
+        lines(prepared(namespaces=own | spec)),
+        lines(prepared(name="shop.web", inherited=MAPPED, namespaces={kind: "parent"})),
+    ):
+        assert fresh not in shown
+        assert not taken or any(line.startswith(f"take {taken}") for line in shown)
+        assert not taken or any(line.startswith("put") and line.endswith(f" {taken}") for line in shown)
+    assert f"take {taken}" not in lines(prepared(namespaces=own))
+
+
+def test_in_a_user_namespace_no_privilege_brings_devices_along() -> None:
+    privileged = prepared(namespaces={"user": "private"}, security={"privileged": True})
+    assert all("nodev" in step["flags"] for step in privileged.steps if step["op"] == "take")
+
+
+def test_files_keep_their_owners_where_they_are_somebodys() -> None:
+    info = prepared(namespaces={"user": "private", "network": "host", "ipc": "host"})
+    assert {step["as"] for step in info.steps if step.get("idmap")} == {"root", "sandbox"}
 
 
 @pytest.mark.parametrize(

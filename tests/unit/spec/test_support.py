@@ -47,7 +47,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
         ({"volumes": [{"type": "tmpfs", "target": "/x"}]}, "volumes"),
         ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
-        ({"namespaces": {"user": "private"}}, "namespaces.user"),
         ({"healthChecks": [{"tcp": {"port": 1}}]}, "healthChecks"),
     ],
 )
