@@ -36,7 +36,7 @@ def config(**spec: Any) -> ContainerConfig:
 def plan(isolators: list[PassiveIsolator], *, privileged: bool = True, **spec: Any) -> dict[str, Any]:
     made = config(**spec)
     inherited = frozenset(PARENTS if made.spec.parent else ())
-    context = Context(made.name, {}, RUNTIME / "containers" / made.name, inherited)
+    context = Context(made.name, {}, RUNTIME / "containers" / made.name, inherited=inherited)
     info = merge(isolator.prepare(made, context) for isolator in isolators)
     return launch_plan.build(made, info, launch_plan.Account(made.spec.user), privileged=privileged)
 

@@ -35,7 +35,7 @@ def prepared(
     config = ContainerConfig(made, "", sandbox, ROOT / "containers" / made.name / "logs")
     own = {each.name: f"{each.mount}/ours/{made.name}" for each in hierarchies if each is not SYSTEMD}
     isolator = FilesystemLinuxIsolator(ROOT, RUNTIME, hierarchies)
-    return isolator.prepare(replace(config, rootfs=tree), Context(made.name, own, RUNTIME, inherited))
+    return isolator.prepare(replace(config, rootfs=tree), Context(made.name, own, RUNTIME, inherited=inherited))
 
 
 def lines(info: LaunchInfo) -> list[str]:
