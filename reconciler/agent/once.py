@@ -28,7 +28,7 @@ from reconciler.loop.preview import Preview, preview
 from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
-from reconciler.loop.values import Refusal, Source
+from reconciler.loop.values import Op, Refusal, Source
 from reconciler.runtime.build import RuntimeSettings, build, end, observe, refused
 from reconciler.spec.sources.directory import DirectorySource
 from reconciler.states import Reason, Status
@@ -102,8 +102,9 @@ def plan(places: Places, directory: Path, options: AgentOptions) -> Preview:
 def _on_this_host(found: Preview, settings: RuntimeSettings) -> Preview:
     """Without the starts that would come to nothing here, and with why."""
     refusals: dict[str, Refusal] = {}
+    absent: set[str] = set()
     actions = []
-    for action in found.plan.actions:  # parents before their nested
+    for action in found.plan.actions:  # parents before their nested, dependencies before what depends on them
         if not action.op.starts:
             actions.append(action)
             continue
@@ -112,8 +113,11 @@ def _on_this_host(found: Preview, settings: RuntimeSettings) -> Preview:
             message = f"{want.origin.file}:{want.origin.line}: {'; '.join(why)}"
             status, reason = Status.BLOCKED, Reason.NOT_ON_THIS_LAUNCHER
             refusals[action.name] = Refusal(action.name, status, reason, message, want.origin)
-        elif not any(action.name.startswith(name + ".") for name in refusals):
+        elif absent.isdisjoint(action.after) and not any(action.name.startswith(name + ".") for name in refusals):
             actions.append(action)
+            continue
+        if action.op is Op.CREATE:  # else what runs of it goes on, and is enough for what depends on it
+            absent.add(action.name)
     desired = replace(found.desired, refusals={**found.desired.refusals, **refusals})
     return Preview(desired, replace(found.plan, actions=tuple(actions)))
 

@@ -162,7 +162,11 @@ class _Maker:
         if seen is not None and seen.running:
             return self._running(name, record, seen, trouble)
         if name in self._suspended:
-            return _Verdict(Status.SUSPENDED, self._suspended[name], Reason.SUSPENDED)
+            fresh = record is not None and record.generation > 1 and record.life.starts == 0
+            changed = (
+                f"; its spec has changed: generation {record.generation} has not run yet" if record and fresh else ""
+            )
+            return _Verdict(Status.SUSPENDED, self._suspended[name] + changed, Reason.SUSPENDED)
         return self._down(name, record, refusal, trouble)
 
     def _running(self, name: str, record: Record | None, seen: ContainerStatus, trouble: Trouble | None) -> _Verdict:

@@ -126,6 +126,8 @@ _COMPARED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 
 def _policies(spec: ContainerSpec) -> Iterator[Violation]:
+    if spec.max_completion_time == 0:
+        yield "maxCompletionTime", "must be longer than nothing", "leave it out for no limit"
     if spec.backoff.max < spec.backoff.initial:
         yield "backoff.max", "is shorter than the first wait, backoff.initial", ""
     for name, rlimit in spec.rlimits.items():
