@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -34,7 +35,9 @@ class AgentOptions:
         )
 
     def remember(self) -> dict[str, Any]:
-        return asdict(self)
+        """As it is read back from JSON, so that the same flags are seen to be the same."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
 
     @classmethod
     def remembered(cls, flags: Mapping[str, Any]) -> AgentOptions:

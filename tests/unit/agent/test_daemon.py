@@ -31,9 +31,13 @@ def test_a_service_manager_that_has_gone_is_no_error(tmp_path: Path, monkeypatch
     _say_ready()
 
 
-@pytest.mark.parametrize("options", [AgentOptions(), AgentOptions(("mesos",), ("cgroups/mem",), "posix", "mine")])
+@pytest.mark.parametrize(
+    "options", [AgentOptions(), AgentOptions(("mesos",), ("cgroups/mem",), "posix", "mine", (("disk", "ssd"),))]
+)
 def test_flags_survive_being_remembered(options: AgentOptions) -> None:
-    assert AgentOptions.remembered(json.loads(json.dumps(options.remember()))) == options
+    kept = json.loads(json.dumps(options.remember()))
+    assert AgentOptions.remembered(kept) == options
+    assert kept == options.remember(), "the same flags are written once"
 
 
 def test_flags_of_another_version_are_left_out() -> None:

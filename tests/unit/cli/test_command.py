@@ -104,6 +104,18 @@ def test_a_timeout_needs_a_unit(reconciler: Command, tmp_path: Path, timeout: st
     assert said.err.startswith("reconciler: --timeout: ")
 
 
+@pytest.mark.parametrize("label", ["ssd", "=ssd"])
+def test_a_node_label_has_a_key_and_a_value(reconciler: Command, tmp_path: Path, label: str) -> None:
+    said = reconciler("plan", str(tmp_path), "--node-label", label)
+    assert (said.code, said.err) == (1, f"reconciler: --node-label {label}: must be KEY=VALUE, such as disk=ssd\n")
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume"])
+def test_what_there_is_not_cannot_be_suspended_or_resumed(reconciler: Command, places: Places, verb: str) -> None:
+    assert reconciler(verb, "nobody").code == 4
+    assert not places.root.exists()
+
+
 def test_approving_without_an_agent_says_what_to_do(reconciler: Command) -> None:
     said = reconciler("approve", "--all")
     assert said.code == 1
