@@ -157,7 +157,7 @@ class Containerizer(Protocol):
         ...
 
     async def kill(self, name: str, signal: int) -> bool:
-        """Signal the payload; False when there is none."""
+        """Signal the payload, with any signal; False when there is none."""
         ...
 
     async def destroy(self, name: str, *, grace: float | None = None) -> Termination | None:

@@ -76,7 +76,7 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         table = effective(spec)
         steps: list[Step] = []
         if table["ipc"] is Sharing.PARENT:
-            steps += _shm_of_parent()
+            steps += [*_shm_of_parent(), *self._mqueue()]
         elif table["ipc"] is Sharing.PRIVATE:
             steps += self._own_ipc(spec.namespaces.shm_size or SHM_SIZE)
         if mapped(config, context):
@@ -89,15 +89,14 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         return steps
 
     def _own_ipc(self, size: int) -> list[Step]:
-        steps: list[Step] = [
-            {"op": "mount", "type": "tmpfs", "source": "shm", "target": "/dev/shm", "flags": _SHM_FLAGS}
-            | {"data": f"mode=1777,size={size}"}
-        ]
-        if self._has_mqueue:
-            steps.append(
-                {"op": "mount", "type": "mqueue", "source": "mqueue", "target": "/dev/mqueue", "flags": _SHM_FLAGS}
-            )
-        return steps
+        shm: Step = {"op": "mount", "type": "tmpfs", "source": "shm", "target": "/dev/shm", "flags": _SHM_FLAGS}
+        return [shm | {"data": f"mode=1777,size={size}"}, *self._mqueue()]
+
+    def _mqueue(self) -> list[Step]:
+        """A mount of it shows the queues of the mounter's ipc namespace, own or entered (mq_overview(7))."""
+        if not self._has_mqueue:
+            return []
+        return [{"op": "mount", "type": "mqueue", "source": "mqueue", "target": "/dev/mqueue", "flags": _SHM_FLAGS}]
 
     def _hidden(self, config: ContainerConfig) -> list[Step]:
         """Empty, read-only tmpfs over our directories, with the way to the own sandbox rebuilt in it."""

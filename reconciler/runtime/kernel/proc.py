@@ -97,14 +97,14 @@ def namespaces(pid: int | str) -> dict[str, int]:
 
 def descendants(pid: int) -> list[int]:
     """Every process below `pid` at this moment, parents before children."""
-    children: dict[int, list[int]] = {}
+    by_parent: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (stat := read_stat(int(entry))) is not None:
-            children.setdefault(stat.ppid, []).append(stat.pid)
+            by_parent.setdefault(stat.ppid, []).append(stat.pid)
     found: list[int] = []
     queue = [pid]
     while queue:
-        below = children.get(queue.pop(), [])
+        below = by_parent.get(queue.pop(), [])
         found.extend(below)
         queue.extend(below)
     return found
@@ -115,21 +115,22 @@ def family(pid: int) -> list[int]:
     found: list[int] = []
     queue = [pid]
     while queue:
-        below = _children(queue.pop())
+        below = children(queue.pop())
         found.extend(below)
         queue.extend(below)
     return found
 
 
-def _children(pid: int) -> list[int]:
-    children: list[int] = []
+def children(pid: int) -> list[int]:
+    """Its direct children, the oldest of each of its threads first."""
+    found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
-                children += map(int, file.read().split())
+                found += map(int, file.read().split())
     except (FileNotFoundError, ProcessLookupError):
         pass  # it ended just now
-    return children
+    return found
 
 
 def own_children() -> list[int]:

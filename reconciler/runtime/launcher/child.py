@@ -35,6 +35,8 @@ PLACE = "place:"
 END_NOW = signal.SIGRTMAX
 
 _ALL_SIGNALS = signal.valid_signals()
+# what an init passes on to its payload; the rest it cannot catch, or means something to itself
+FORWARDED = frozenset(_ALL_SIGNALS) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, END_NOW}
 _UMASK = 0o022
 started_with: list[tuple[int, int]] = []  # soft and hard limit of open files, once they were raised
 

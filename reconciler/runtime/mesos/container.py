@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from reconciler.runtime.isolators.isolator import Context, Isolator, PassiveIsolator
+from reconciler.runtime.kernel import proc
+from reconciler.runtime.launcher.child import FORWARDED
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
@@ -69,11 +71,14 @@ class Container:
         self.note(state=state)
 
     def signal(self, number: int) -> bool:
-        """Signal the first process (an init forwards to the payload); False when there is none."""
+        """Signal the payload, through its init if that can forward the signal; False when there is none."""
         if not self.alive or self.pidfd < 0:
             return False
         try:
-            signal.pidfd_send_signal(self.pidfd, number)
+            if number not in FORWARDED and self.run.plan.get("init", True) and self.run.plan.get("argv"):
+                _signal_payload(self.run.pid or 0, self.pidfd, number)
+            else:
+                signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             return False
         return True
@@ -93,6 +98,20 @@ class Container:
             asyncio.get_running_loop().remove_reader(self.pidfd)
             os.close(self.pidfd)
             self.pidfd = -1
+
+
+def _signal_payload(init: int, init_fd: int, number: int) -> None:
+    """An init's first child is its payload: it has no earlier one, and ends with it. Raises ProcessLookupError."""
+    payload = next(iter(proc.children(init)), None)
+    if payload is None:
+        raise ProcessLookupError
+    pidfd = os.pidfd_open(payload)
+    try:
+        signal.pidfd_send_signal(init_fd, 0)  # the init was there all the time, and so are its children, dead or alive
+        if payload in proc.children(init):
+            signal.pidfd_send_signal(pidfd, number)
+    finally:
+        os.close(pidfd)
 
 
 @dataclass

@@ -173,6 +173,28 @@ async def test_the_init_passes_signals_on(either: World, name: str) -> None:
         assert not await agent.containerizer.kill("job", number)
 
 
+async def test_signals_that_an_init_cannot_pass_on_reach_the_payload_too(either: World) -> None:
+    async with either.agent() as agent:
+        for name in ("job", "other"):
+            await agent.launch(name, shell="sleep 1000 & exec sleep 1000")
+        payload, init = await agent.payload("job"), await agent.pid("job")
+
+        def state(pid: int) -> str:
+            process = processes.read(pid)
+            return process.state if process else ""
+
+        assert await agent.containerizer.kill("job", signal.SIGSTOP)
+        await until("it is stopped", lambda: state(payload) == "T")
+        assert state(init) == "S"
+        assert await agent.containerizer.kill("job", signal.SIGCONT)
+        await until("it goes on", lambda: state(payload) == "S")
+        for name, number in (("job", signal.SIGKILL), ("other", signal.SIGRTMAX)):
+            assert await agent.containerizer.kill(name, number)
+            ended = await agent.ended(name)
+            assert (ended.signal, ended.reason) == (number, Reason.SIGNALED)
+        assert not processes.alive(payload) and not await agent.containerizer.kill("job", signal.SIGSTOP)
+
+
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGABRT, "SIGABRT")])
 async def test_a_payload_that_dies_by_a_signal_is_told_as_such(either: World, number: int, said: str) -> None:
     async with either.agent() as agent:

@@ -149,6 +149,21 @@ async def test_code_that_does_not_work_leaves_the_keeper_as_it_was(
         assert await agent.run("next", shell="echo works") == ["works"]
 
 
+async def test_code_that_fails_only_once_it_is_the_keeper_costs_a_keeper_and_no_container(
+    posix: World, package: Package, as_agent_of: Callable[[Path], str]
+) -> None:
+    async with posix.agent() as agent:
+        await agent.launch("job", shell=GO)
+        pid = await agent.pid("job")
+    keeper = posix.keeper()
+    broken = package(keeper=("    handover.take_descriptors(state)\n", "    raise OSError('broken')\n"))
+    as_agent_of(broken)
+    async with posix.agent() as agent:
+        assert posix.keeper() not in (0, keeper) and await agent.pid("job") == pid
+        (posix.sandbox("job") / "go").touch()
+        assert (await agent.ended("job")).code == 7
+
+
 async def test_an_older_keeper_that_cannot_upgrade_is_spoken_to_in_its_version(posix: World, package: Package) -> None:
     old = package(keeper=("VERSION = 3", "VERSION = 2"))
     posix.run.mkdir(mode=0o700)

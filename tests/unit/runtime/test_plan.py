@@ -99,6 +99,16 @@ def test_the_plan_of_a_nested_container_that_shares_pid_and_ipc_with_its_parent(
     assert found["argv"] == ["/bin/sh", "-c", "x"]
 
 
+@pytest.mark.parametrize(("ipc", "mounted"), [("private", True), ("parent", True), ("host", False)])
+def test_the_queues_shown_are_those_of_the_ipc_namespace(
+    monkeypatch: pytest.MonkeyPatch, ipc: str, mounted: bool
+) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: path == "/dev/mqueue")
+    name = "shop" if ipc == "host" else "shop.web"
+    steps = linux(name=name, shell="x", namespaces={"ipc": ipc})["steps"]
+    assert any(step.get("type") == "mqueue" for step in steps) == mounted
+
+
 def test_the_plan_of_a_posix_container_of_an_ordinary_user() -> None:
     found = plan([FilesystemPosixIsolator()], privileged=False, name="shop", shell="x", args=["a"], init=False)
     assert lines(found) == [f"workdir {SANDBOX}"]
