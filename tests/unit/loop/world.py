@@ -106,8 +106,10 @@ class Containers:
         if name in self.known:
             self.faults.append(f"{name}: launched while {self.known[name].state} was still there")
         parent = self.known.get(config.spec.parent or "")
-        if config.spec.parent and (parent is None or not parent.running):
+        if config.spec.parent and parent is None:
             self.faults.append(f"{name}: launched without its parent")
+        elif parent is not None and not parent.running:  # it ended since it was looked at
+            raise Retryable(f"{name}: its parent is not running", Reason.PARENT_NOT_RUNNING)
         digest = behaviour.runs_as or config.digest
         self.known[name] = ContainerStatus(name, self.name, ContainerState.PREPARING, digest)
         self.configs[name] = config
