@@ -53,8 +53,9 @@ e2e: setup ## through the command line only
 fault: setup ## random edits, crashes and restarts against the real kernel, other ones each time (some minutes)
 	FAULT_HISTORIES=$${FAULT_HISTORIES:-40} $(BIN)/pytest -q tests/e2e/test_random.py
 
-bench: setup ## from a rename to the payload, in milliseconds
-	$(BIN)/python -m tests.bench.latency
+bench: setup ## launches, crowds and memory beside runc, crun, Podman and Docker, which are installed (root; some minutes)
+	@tools/packages runc crun conmon podman docker.io
+	$(BIN)/python -m tests.bench
 
 test-vm: setup ## the tests marked vm, on a kernel with cgroup v2 alone (QEMU, some minutes; root)
 	@tools/packages qemu-system-x86 kmod

@@ -15,8 +15,8 @@ import contextlib
 import errno
 import os
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
@@ -107,7 +107,8 @@ def _instruction(code: int, to: int = 0, source: int = 0, offset: int = 0, value
     return struct.pack("=BBhi", code, to | source << 4, offset, value)
 
 
-def program(rules: Sequence[Rule]) -> bytes:
+@lru_cache(maxsize=16)
+def program(rules: tuple[Rule, ...]) -> bytes:
     """Instructions that allow what one of the rules allows as a whole."""
     code = [
         _instruction(_LOAD_WORD, _TYPE, _CONTEXT, 0),

@@ -7,15 +7,14 @@ of /proc/PID/stat, counted after the last ")" because a command name may hold an
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.runtime.kernel.syscalls import NAMESPACES
 
 _PF_EXITING = 0x4
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStat:
+class ProcessStat(NamedTuple):
     """state: one letter (R S D Z X T …); start: clock ticks since boot; exiting: on its way out."""
 
     pid: int

@@ -62,7 +62,7 @@ rule = st.builds(Rule, kinds, st.none() | numbers, st.none() | numbers, accesses
 def test_the_program_allows_what_a_rule_allows(
     rules: tuple[Rule, ...], kind: str, access: str, major: int, minor: int
 ) -> None:
-    assert run(program(rules), kind, access, major, minor) == allowed(rules, kind, access, major, minor)
+    assert run(program(tuple(rules)), kind, access, major, minor) == allowed(rules, kind, access, major, minor)
 
 
 @pytest.mark.parametrize(
