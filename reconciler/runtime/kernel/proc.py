@@ -42,8 +42,7 @@ def parse_stat(text: str) -> ProcessStat:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessUsage:
+class ProcessUsage(NamedTuple):
     """cpu_seconds: its own, and of those of its children that were waited for; resident: bytes; threads: how many."""
 
     cpu_seconds: float
