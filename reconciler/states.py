@@ -65,6 +65,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     DUPLICATE_NAME = "DuplicateName"
     OTHER_SOURCE = "OtherSource"
+    FILE_UNREADABLE = "FileUnreadable"
     MASS_DELETION = "MassDeletion"
     SOURCE_UNKNOWN = "SourceUnknown"
     STATE_UNKNOWN = "StateUnknown"

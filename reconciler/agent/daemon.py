@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler import __version__
+from reconciler.agent.contents import followed
 from reconciler.agent.control import Answer, Handler, Request, Server
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import AgentLock, owner_id
@@ -53,7 +54,7 @@ class Daemon:
         containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
         settings = Settings(node_labels=labels(dict(options.node_labels)))
         store = Store(places, self.notifier.hear)
-        self.reconciler = Reconciler(self.source, containerizer, store, settings=settings)
+        self.reconciler = Reconciler(followed(self.source, places), containerizer, store, settings=settings)
         self._stop = asyncio.Event()
 
     def _wake(self) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.agent import control, node
+from reconciler.agent.contents import followed
 from reconciler.agent.lock import AgentAlive, AgentLock, holder, known_owner, owner_id, remembered_flags
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
@@ -67,7 +68,7 @@ def apply(places: Places, directory: Path, options: AgentOptions, seconds: float
 
 
 async def _apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Outcome:
-    source = DirectorySource(directory, lambda: None)
+    source = followed(DirectorySource(directory, lambda: None), places)
     labels = node.labels(dict(options.node_labels))
     reconciler = _reconciler(places, options.settings(places, owner_id(places)), source, labels)
     try:
@@ -79,7 +80,7 @@ async def _apply(places: Places, directory: Path, options: AgentOptions, seconds
 
 def plan(places: Places, directory: Path, options: AgentOptions) -> Preview:
     """Takes no lock and leaves everything as it was."""
-    source = DirectorySource(directory, lambda: None)
+    source = followed(DirectorySource(directory, lambda: None), places, dry=True)
     listing, deadline = source.list(), time.monotonic() + _SETTLE_SECONDS
     while listing.retry_after is not None and time.monotonic() < deadline:
         time.sleep(listing.retry_after)

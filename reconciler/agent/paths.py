@@ -30,6 +30,11 @@ class Places:
         return self.root / "owner"
 
     @property
+    def content_key(self) -> Path:
+        """What contents of files are hashed with; secret."""
+        return self.root / "content.key"
+
+    @property
     def records(self) -> Path:
         return self.root / "containers"
 

@@ -212,6 +212,7 @@ def _to_json(record: Record) -> dict[str, Any]:
         "origin": asdict(record.origin),
         "life": asdict(record.life),
         "deleting": record.deleting,
+        "contents": dict(record.contents),
     }
 
 
@@ -232,4 +233,5 @@ def _from_json(data: dict[str, Any], name: str) -> Record:
         origin=Origin(**data["origin"]),
         life=Life(**life),
         deleting=data["deleting"],
+        contents=data.get("contents", {}),
     )

@@ -22,7 +22,7 @@ from reconciler.loop.ordering import circle, reruns
 from reconciler.loop.texts import ending, place, span
 from reconciler.loop.values import Action, DesiredContainer, Hold, Op, Record, Wait
 from reconciler.runtime.containerizer import ContainerStatus
-from reconciler.spec.changes import Change, compare
+from reconciler.spec.changes import Change, compare, compare_contents
 from reconciler.states import ChangeClass, ContainerState, Reason
 
 
@@ -88,7 +88,7 @@ class Decider:
             self._act(Op.SUSPEND, None, f"it is {self._context.suspended[name]}", ChangeClass.DESTROY, name=name)
         elif want is not None and record is not None:
             if record.digest != want.digest:
-                changes = compare(record.spec, want.spec)
+                changes = _changes(record, want)
                 renew = any(change.change is not ChangeClass.LIVE for change in changes)
                 self._act(Op.RECORD, want, _cause(changes), ChangeClass.LIVE, renew=renew)
             else:
@@ -106,7 +106,7 @@ class Decider:
 
     def _both(self, want: DesiredContainer, record: Record, seen: ContainerStatus | None) -> None:
         name, alive = record.name, self._context.alive(record.name)
-        changes = compare(record.spec, want.spec) if record.digest != want.digest else ()
+        changes = _changes(record, want) if record.digest != want.digest else ()
         replaced = [change for change in changes if change.change is not ChangeClass.LIVE]
         above = self._parent_action(name)
         if above is not None and above.op.starts:
@@ -203,22 +203,22 @@ class Decider:
         """Why its tree has to start anew for the sake of an init container."""
         context = self._context
         wanted = {name: context.desired.containers.get(name) for name in self._nested[parent or ""]}
-        nested = {name: want.spec for name, want in wanted.items() if want is not None}
-        if not any(spec.init_container for spec in nested.values()):
+        nested = {name: want for name, want in wanted.items() if want is not None}
+        if not any(want.spec.init_container for want in nested.values()):
             return None
 
         def changed(name: str) -> str | None:
             record = context.recorded.records.get(name)
             if record is None:
                 return "it is new"
-            changes = compare(record.spec, nested[name]) if record.spec != nested[name] else ()
+            changes = _changes(record, nested[name]) if record.digest != nested[name].digest else ()
             return _joined([change for change in changes if change.change is not ChangeClass.LIVE]) or None
 
         def begun(name: str) -> bool:
             record = context.recorded.records.get(name)
             return record is not None and record.life.starts > 0
 
-        return reruns(parent or "", nested, changed, begun)
+        return reruns(parent or "", {name: want.spec for name, want in nested.items()}, changed, begun)
 
     # -- parents and nested -------------------------------------------------------------------------
 
@@ -322,7 +322,11 @@ class Decider:
 
 
 def _live_only(record: Record, want: DesiredContainer) -> bool:
-    return all(change.change is ChangeClass.LIVE for change in compare(record.spec, want.spec))
+    return all(change.change is ChangeClass.LIVE for change in _changes(record, want))
+
+
+def _changes(record: Record, want: DesiredContainer) -> tuple[Change, ...]:
+    return (*compare(record.spec, want.spec), *compare_contents(record.contents, want.contents))
 
 
 def _cause(changes: tuple[Change, ...]) -> str:

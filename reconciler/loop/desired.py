@@ -7,9 +7,10 @@ unknown or unsettled asks for everything it asked for before, and for nothing to
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -21,12 +22,15 @@ from reconciler.loop.values import Desired, DesiredContainer, Origin, Record, Re
 from reconciler.spec.errors import SpecError
 from reconciler.spec.loader import Document
 from reconciler.spec.model import ContainerSpec
-from reconciler.spec.normal import digest
-from reconciler.spec.sources.listing import Listing, ListingState
+from reconciler.spec.normal import digest, with_contents
+from reconciler.spec.references import Kind, references
+from reconciler.spec.sources.listing import Content, Listing, ListingState
 from reconciler.spec.support import unsupported
 from reconciler.states import Reason, Status
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+
+Contents = Mapping[tuple[str, Kind], Content]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class _Draft:
 
     source: str
     recorded: Recorded
+    contents: Contents = field(default_factory=dict)
     containers: dict[str, DesiredContainer] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +60,7 @@ class _Draft:
     def retain(self, record: Record) -> None:
         """Ask for what was last applied."""
         self.held.add(record.name)
-        self.containers[record.name] = DesiredContainer(record.spec, record.digest, record.origin)
+        self.containers[record.name] = DesiredContainer(record.spec, record.digest, record.origin, record.contents)
 
     def retain_tree(self, name: str) -> None:
         for record in self.own_records():
@@ -76,7 +81,7 @@ def desire(
     listing: Listing, recorded: Recorded, identity: str, labels: Mapping[str, str] = MappingProxyType({})
 ) -> Desired:
     """What the source `identity` asks for, given what it asked for before. labels: of this node."""
-    draft = _Draft(identity, recorded, labels=labels)
+    draft = _Draft(identity, recorded, listing.contents, labels=labels)
     known = listing.state is ListingState.OK
     claims = _claims(listing)
     busy = frozenset(listing.busy)
@@ -184,8 +189,12 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
         elif judged.missing:
             message = "; ".join(f"{claim.file}:{line}:{column}: {text}" for line, column, text in judged.missing)
             draft.refuse(spec.name, Status.BLOCKED, Reason.NOT_SUPPORTED_YET, message, origin)
+        elif unread := tuple(_unread(claim, document, spec, draft.contents)):
+            draft.refuse(spec.name, Status.BLOCKED, Reason.FILE_UNREADABLE, "; ".join(unread), origin)
         else:
-            draft.containers[spec.name] = DesiredContainer(spec, judged.digest, origin)
+            contents = _contents(spec, claim.file, draft.contents)
+            digest = with_contents(judged.digest, contents)
+            draft.containers[spec.name] = DesiredContainer(spec, digest, origin, contents)
             continue
         own = draft.recorded.records.get(spec.name)
         if own is not None and not own.deleting:
@@ -196,6 +205,23 @@ def _not_here(spec: ContainerSpec, draft: _Draft) -> str:
     """Why it is not for this node; "" when it is."""
     above = draft.elsewhere.get(spec.parent or "")
     return above.message if above is not None else mismatch(spec, draft.labels)
+
+
+def _unread(claim: _Claim, document: Document, spec: ContainerSpec, contents: Contents) -> Iterator[str]:
+    """What is wrong with the files that the container refers to."""
+    for reference in references(spec, posixpath.dirname(claim.file)):
+        found = contents.get((reference.path, reference.kind))
+        if found is not None and found.error:
+            line, column = document.locate(reference.field, spec.name)
+            yield f"{claim.file}:{line}:{column}: spec.{reference.field}: {reference.path}: {found.error}"
+
+
+def _contents(spec: ContainerSpec, file: str, contents: Contents) -> dict[str, str]:
+    return {
+        reference.field: contents[reference.path, reference.kind].hash
+        for reference in references(spec, posixpath.dirname(file))
+        if (reference.path, reference.kind) in contents
+    }
 
 
 def _refused_above(spec: ContainerSpec, draft: _Draft) -> Refusal | None:

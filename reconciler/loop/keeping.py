@@ -48,7 +48,7 @@ def keep(
         record = recorded.records[name]
         if (why := _why(recorded.records[top], desired, mass, approved)) is not None:
             kept[name] = why
-            containers[name] = DesiredContainer(record.spec, record.digest, record.origin)
+            containers[name] = DesiredContainer(record.spec, record.digest, record.origin, record.contents)
     return (replace(desired, containers=containers, kept=kept) if kept else desired), mass
 
 

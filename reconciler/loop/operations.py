@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from reconciler.errors import LaunchFailed, ParentEnded, ReconcilerError, Terminal, Unsupported
 from reconciler.loop import backoff, life
@@ -127,7 +128,9 @@ class Operations:
         else:
             self._rerun_below(action.name)
             generation, history = old.generation, _between_runs(old.life, exit)
-        record = Record(action.name, SCHEMA, want.spec, want.digest, generation, want.origin, history)
+        record = Record(
+            action.name, SCHEMA, want.spec, want.digest, generation, want.origin, history, contents=want.contents
+        )
         self._ledger.save(record)
         return record
 
@@ -152,6 +155,7 @@ class Operations:
             launch_digest(record.spec, record.digest),
             self._ledger.sandbox(name),
             self._ledger.logs(name),
+            base=Path(record.origin.file).parent,
         )
         try:
             async with asyncio.timeout(self._limits.launch):
@@ -183,7 +187,9 @@ class Operations:
             return Superseded.SUPERSEDED
         old = self._ledger.get(action.name)
         if old is None:
-            self._ledger.save(Record(action.name, SCHEMA, want.spec, want.digest, 1, want.origin))
+            self._ledger.save(
+                Record(action.name, SCHEMA, want.spec, want.digest, 1, want.origin, contents=want.contents)
+            )
             return None
         if action.op is Op.UPDATE:
             job.stage = Stage.CHANGING
@@ -191,7 +197,15 @@ class Operations:
             async with asyncio.timeout(self._limits.update):
                 await self._containerizer.update(action.name, resources.requests, resources.limits)
         history = life.revised(old.life, want.spec) if old.digest != want.digest else old.life
-        changed = replace(old, schema=SCHEMA, spec=want.spec, digest=want.digest, origin=want.origin, life=history)
+        changed = replace(
+            old,
+            schema=SCHEMA,
+            spec=want.spec,
+            digest=want.digest,
+            origin=want.origin,
+            life=history,
+            contents=want.contents,
+        )
         if action.renew:
             self._renew_below(action.name)
             changed = replace(changed, generation=old.generation + 1, life=life.renewed(old.life.exit))

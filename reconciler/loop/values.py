@@ -34,11 +34,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DesiredContainer:
-    """A valid container that a source asks for now. Nested ones appear under their dotted names."""
+    """A valid container that a source asks for now. Nested ones appear under their dotted names.
+
+    digest:   of the spec and of `contents`
+    contents: field → keyed hash of the file that it refers to
+    """
 
     spec: ContainerSpec
     digest: str
     origin: Origin
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,8 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was last applied for a name. `schema` is the normaliser's version that made `spec`."""
+    """What was last applied for a name. `schema` is the normaliser's version that made `spec`; `contents` as in
+    DesiredContainer."""
 
     name: str
     schema: int
@@ -115,6 +121,7 @@ class Record:
     origin: Origin
     life: Life = Life()
     deleting: bool = False
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

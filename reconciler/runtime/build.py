@@ -96,6 +96,9 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
     from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
     from reconciler.runtime.isolators.namespaces import NamespacesIsolator
     from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
+    from reconciler.runtime.isolators.rlimits import RlimitsIsolator
+    from reconciler.runtime.isolators.sysctls import SysctlsIsolator
+    from reconciler.runtime.isolators.volume_sandbox_path import SandboxLinkIsolator
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.launcher.cgroup_tree import DEFAULT_CONTROLLERS, CgroupTree
     from reconciler.runtime.launcher.linux import LinuxLauncher
@@ -104,19 +107,44 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
     name, _ = choose_launcher(settings.launcher)
     if name == "posix":
         privileges = _privilege_isolators(settings.isolation, limited=False)
-        posix: list[Isolator] = [FilesystemPosixIsolator(), *_posix_isolators(), *privileges]
+        posix: list[Isolator] = [
+            FilesystemPosixIsolator(),
+            *_posix_isolators(),
+            SandboxLinkIsolator(),
+            RlimitsIsolator(),
+            *privileges,
+        ]
         return PosixLauncher(settings.runtime_dir), _chosen(posix, settings.isolation)
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
     isolators: list[Isolator] = [
         NamespacesIsolator(user=settings.isolation is None or UserNamespaceIsolator.name in settings.isolation),
         UserNamespaceIsolator(settings.runtime_dir, parse_pool(settings.user_ids), settings.owner),
+        SysctlsIsolator(),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
+        *_volume_isolators(settings),
+        RlimitsIsolator(),
         *_cgroup_isolators(host),
         *_devices_isolator(host, settings.isolation),
         *_privilege_isolators(settings.isolation, limited=True),
     ]
     return LinuxLauncher(settings.runtime_dir, tree), _chosen(isolators, settings.isolation)
+
+
+def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:
+    from reconciler.runtime.isolators.volume_host_path import HostPathIsolator
+    from reconciler.runtime.isolators.volume_named import NamedVolumeIsolator
+    from reconciler.runtime.isolators.volume_sandbox_path import SandboxPathIsolator
+    from reconciler.runtime.isolators.volume_secret import SecretIsolator
+    from reconciler.runtime.isolators.volume_tmpfs import TmpfsIsolator
+
+    return [
+        HostPathIsolator(settings.root, settings.runtime_dir),
+        SandboxPathIsolator(),
+        TmpfsIsolator(),
+        SecretIsolator(),
+        NamedVolumeIsolator(settings.root),
+    ]
 
 
 def _cgroup_isolators(host: CgroupMap) -> list[Isolator]:

@@ -47,6 +47,8 @@ class ContainerConfig:
     logs:     directory of `stdout` and `stderr`, out of the container's reach
     digest:   of the spec, kept with the container so that an observer knows what runs
     rootfs:   the directory that becomes its root, once provisioned; None: it sees the host's file system
+    owner:    (uid, gid) it runs as, once provisioned; None: as whoever we are
+    base:     the directory of its spec file, where the paths it names begin
     """
 
     spec: ContainerSpec
@@ -54,6 +56,8 @@ class ContainerConfig:
     sandbox: Path
     logs: Path
     rootfs: Path | None = None
+    owner: tuple[int, int] | None = None
+    base: Path = Path("/")
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, StrictStr
 
-from reconciler.spec.kinds import Flag, InnerPath, Part, Sha256, Text
+from reconciler.spec.kinds import Flag, InnerPath, Mode, Part, Sha256, Size, Text
 from reconciler.spec.policies import Port
 
 
@@ -72,6 +72,8 @@ class Volume(Part):
         None, description="For sandboxPath: whose sandbox the source lies in; self when not given."
     )
     read_only: Flag = Field(False, description="Mount it read-only.")
+    size: Size | None = Field(None, description="Of a tmpfs, with a unit; half of the memory when not given.")
+    mode: Mode | None = Field(None, description='Of a tmpfs, as octal text; "1777" when not given.')
     propagation: Literal["private", "slave", "shared"] = Field(
         "private", description="Whether mounts made below it on one side appear on the other."
     )

@@ -41,7 +41,8 @@ _DURATIONS = frozenset({"gracePeriod", "initial", "max", "resetAfter", "maxCompl
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field that differs. field: dotted path as written; old, new: JSON-able, None when not set."""
+    """One field that differs. field: dotted path as written; old, new: JSON-able, None when not set; both None:
+    not to be shown."""
 
     field: str
     old: Any
@@ -49,6 +50,8 @@ class Change:
     change: ChangeClass
 
     def __str__(self) -> str:
+        if self.old is None and self.new is None:
+            return f"{self.field} changed"
         return f"{self.field} changed: {_show(self.field, self.old)} → {_show(self.field, self.new)}"
 
 
@@ -64,6 +67,15 @@ def compare(old: ContainerSpec, new: ContainerSpec) -> tuple[Change, ...]:
             for path, was, now in _differences(alias, getattr(old, name), getattr(new, name)):
                 changes.append(Change(path, was, now, _classify(alias, path, old, now)))
     return tuple(changes)
+
+
+def compare_contents(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...]:
+    """Of the files that both versions refer to in the same field. Hashes under different keys say nothing."""
+    return tuple(
+        Change(f"the content of {field}", None, None, ChangeClass.RESTART)
+        for field in sorted(old.keys() & new.keys())
+        if old[field] != new[field] and old[field].partition(":")[0] == new[field].partition(":")[0]
+    )
 
 
 def _classify(alias: str, path: str, old: ContainerSpec, now: Any) -> ChangeClass:

@@ -37,6 +37,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*")
 _USER = re.compile(r"[a-z_][-a-z0-9_.]{0,31}\$?|[0-9]{1,10}(:[0-9]{1,10})?", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MODE = re.compile(r"[0-7]{3,4}")
 _CPUSET = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 _REALTIME_SIGNAL = re.compile(r"SIGRTMIN(\+([0-9]|[12][0-9]|30))?")
 
@@ -164,5 +165,8 @@ Signal = Annotated[StrictStr, AfterValidator(_signal)]
 Hostname = Annotated[StrictStr, AfterValidator(_matching(_HOSTNAME, "is not a host name", longest=64))]
 User = Annotated[StrictStr, AfterValidator(_matching(_USER, 'must be a user\'s name or "uid" or "uid:gid"'))]
 Sha256 = Annotated[StrictStr, AfterValidator(_matching(_SHA256, "must be 64 lower-case hexadecimal digits"))]
+Mode = Annotated[
+    StrictStr, AfterValidator(_matching(_MODE, "must be a mode of three or four octal digits", 'such as "0755"'))
+]
 CpuSet = Annotated[StrictStr, AfterValidator(_matching(_CPUSET, "must be a list of CPUs", 'such as "0-3,7"'))]
 InnerPath = Annotated[StrictStr, AfterValidator(_no_dotdot)]

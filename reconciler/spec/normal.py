@@ -47,3 +47,8 @@ def canonical(data: Mapping[str, Any]) -> bytes:
 def digest(spec: ContainerSpec) -> str:
     """sha256 of the canonical form, in hexadecimal."""
     return hashlib.sha256(canonical(dump(spec))).hexdigest()
+
+
+def with_contents(digest: str, contents: Mapping[str, str]) -> str:
+    """Of a spec that refers to files: its own digest, and what they hold, by field."""
+    return hashlib.sha256(canonical({"spec": digest, **contents})).hexdigest() if contents else digest

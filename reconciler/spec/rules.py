@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from reconciler.spec import namespaces
+from reconciler.spec import namespaces, targets
 from reconciler.spec.model import ContainerSpec, Resources, Volume
 from reconciler.spec.quantities import BadQuantity, format_size, parse_size
 
@@ -18,6 +18,12 @@ Violation = tuple[str, str, str]
 """field, message, hint"""
 
 _LABELS = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+_VOLUME_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,200}")
+_SYSCTL = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*(\.[a-z0-9_-]+(/[a-z0-9_-]+)*)+", re.IGNORECASE)
+_OF_NAMESPACES = {
+    "network": re.compile(r"net\..+"),
+    "ipc": re.compile(r"kernel\.(shm[a-z_]*|msg[a-z_]*|sem)|fs\.mqueue\..+"),
+}
 _RLIMITS = frozenset(
     {"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue"}
     | {"nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"}
@@ -156,14 +162,32 @@ def _network(spec: ContainerSpec) -> Iterator[Violation]:
         seen.add(key)
 
 
+def _sysctls(spec: ContainerSpec) -> Iterator[Violation]:
+    """Only those of a namespace that is the container's own: every other is the host's too, or its parent's."""
+    table = namespaces.effective(spec)
+    for name in spec.sysctls:
+        field = f"sysctls.{name}"
+        kind = next((kind for kind, pattern in _OF_NAMESPACES.items() if pattern.fullmatch(name)), None)
+        if _SYSCTL.fullmatch(name) is None:
+            yield field, "is not the name of a kernel parameter", "such as net.core.somaxconn"
+        elif name == "kernel.hostname":
+            yield field, "is set by another field", "hostname"
+        elif kind is None:
+            yield field, "belongs to no namespace of a container: setting it would change the host", ""
+        elif table[kind] is not namespaces.Sharing.PRIVATE:
+            shared = table[kind].value
+            hint = f"namespaces: {{{kind}: private}}" if spec.parent is None or kind == "ipc" else ""
+            yield field, f"would change the {shared}'s: the {kind} namespace is shared with it", hint
+
+
 def _volumes(spec: ContainerSpec) -> Iterator[Violation]:
     seen: set[str] = set()
     for index, volume in enumerate(spec.volumes):
         path = f"volumes[{index}]"
         yield from _volume(volume, path, nested=spec.parent is not None)
-        if volume.target in seen:
+        if targets.normal(volume.target) in seen:
             yield f"{path}.target", "is the target of another volume too", ""
-        seen.add(volume.target)
+        seen.add(targets.normal(volume.target))
 
 
 def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
@@ -171,6 +195,13 @@ def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
         yield f"{path}.source", "a tmpfs has no source", ""
     if volume.type != "tmpfs" and volume.source is None:
         yield f"{path}.source", f"is needed: {_NEEDS_SOURCE.get(volume.type, 'what to mount')}", ""
+    if (refused := targets.refused(volume.target)) is not None:
+        yield f"{path}.target", refused, ""
+    for field in ("size", "mode"):
+        if getattr(volume, field) is not None and volume.type != "tmpfs":
+            yield f"{path}.{field}", "is for volumes of type tmpfs", ""
+    if volume.propagation != "private" and volume.type != "hostPath":
+        yield f"{path}.propagation", "is for volumes of type hostPath", ""
     if volume.scope is not None and volume.type != "sandboxPath":
         yield f"{path}.scope", "is for volumes of type sandboxPath", ""
     if volume.scope == "parent" and not nested:
@@ -180,6 +211,8 @@ def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
         yield f"{path}.source", "must be an absolute path of the host", ""
     if volume.type == "sandboxPath" and (source.startswith("/") or ".." in source.split("/")):
         yield f"{path}.source", 'must be a path in the sandbox, without ".."', ""
+    if volume.type == "volume" and source and _VOLUME_NAME.fullmatch(source) is None:
+        yield f"{path}.source", "must be a name: letters, digits, dots, dashes and underscores", "such as data"
 
 
 _RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
@@ -190,6 +223,7 @@ _RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
     _policies,
     _network,
     _volumes,
+    _sysctls,
 )
 
 

@@ -16,10 +16,7 @@ _WHOLE_FIELDS = {
     "uris": "uris",
     "networks": "networks",
     "ports": "ports",
-    "volumes": "volumes",
-    "rlimits": "rlimits",
     "devices": "devices",
-    "sysctls": "sysctls",
     "health_checks": "healthChecks",
     "isolators": "isolators",
     "docker": "docker",
@@ -42,7 +39,7 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     for name, path in _WHOLE_FIELDS.items():
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)
-    fields += [f"env.{name}" for name, value in spec.env.items() if not isinstance(value, str)]
+    fields += [f"volumes[{number}].type" for number, volume in enumerate(spec.volumes) if volume.type == "image"]
     fields += _resources("requests", spec.resources.requests)
     fields += _resources("limits", spec.resources.limits)
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)

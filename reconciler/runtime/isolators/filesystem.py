@@ -10,6 +10,7 @@ Order of the steps, and why:
   1. slave    nothing mounted below reaches the host; the host's unmounts still reach us
   1b. pins    what is mounted below the runtime directory would be held for as long as the container lives
   2. shm      taken from the parent (entering its mount namespace for a moment) while the host's /proc is still there
+  2b. volumes taken before our directories are hidden, put once the sandbox is back (volumes.py)
   3. sandbox  taken before its path is hidden, put back after
   4. proc     after the last step that needs the host's own /proc
 
@@ -25,12 +26,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reconciler.errors import Retryable
+from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators import filesystem_rootfs
 from reconciler.runtime.isolators.filesystem_rootfs import SHM_SIZE
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
 from reconciler.runtime.isolators.namespaces import mapped, of_the_host
+from reconciler.runtime.isolators.volumes import place
 from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.pins import PINS
 from reconciler.runtime.provisioner.rootfs import refuse_own
@@ -61,9 +63,10 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         self._has_mqueue = os.path.ismount("/dev/mqueue")
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
-        steps: list[Step] = [{"op": "mount", "target": "/", "flags": ["rec", "slave"]}]
+        steps: list[Step] = [place("first"), {"op": "mount", "target": "/", "flags": ["rec", "slave"]}]
         if not mapped(config, context):  # there it was done before the user namespace was entered
             steps.append({"op": "detach", "target": os.path.join(self._runtime_dir, PINS)})
+        steps.append(place("take"))
         if config.rootfs is None:
             return LaunchInfo(steps=(*steps, *self._hosts_tree(config, context)))
         if config.spec.rootfs is not None:
@@ -75,6 +78,7 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         spec = config.spec
         table = effective(spec)
         steps: list[Step] = []
+        self._refuse_covered(config)
         if table["ipc"] is Sharing.PARENT:
             steps += [*_shm_of_parent(), *self._mqueue()]
         elif table["ipc"] is Sharing.PRIVATE:
@@ -82,11 +86,22 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         if mapped(config, context):
             _refuse_closed(config.name, (self._root, self._runtime_dir))
             steps.append(_DEVPTS)
-        steps += self._hidden(config)
+        steps += [*self._hidden(config), place("below"), place("volumes")]
         steps += [{"op": "readonly", "target": each.mount} for each in self._host.hierarchies]
         if not of_the_host("pid", config, context):
             steps.append({"op": "mount", "type": "proc", "source": "proc", "target": "/proc", "flags": _SHM_FLAGS})
         return steps
+
+    def _refuse_covered(self, config: ContainerConfig) -> None:
+        """A volume over our directories would hide the sandbox, or what hides the rest."""
+        for number, volume in enumerate(config.spec.volumes):
+            target = Path(os.path.realpath(os.path.join(config.sandbox_path, volume.target)))
+            for own in map(Path, (self._root, self._runtime_dir)):
+                inside = target.is_relative_to(own) and volume.target.startswith("/")
+                if inside or own.is_relative_to(target):
+                    message = f"{config.name}: spec.volumes[{number}].target: {volume.target} overlaps {own}"
+                    why = "where reconciler keeps its state; use a relative path for one in the sandbox"
+                    raise Terminal(f"{message}, {why}", Reason.INVALID_SPEC)
 
     def _own_ipc(self, size: int) -> list[Step]:
         shm: Step = {"op": "mount", "type": "tmpfs", "source": "shm", "target": "/dev/shm", "flags": _SHM_FLAGS}

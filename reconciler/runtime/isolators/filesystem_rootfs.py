@@ -7,7 +7,7 @@ Order, and why:
   4. directories  all that is made in the tree itself, before
   5. read-only    which then covers the tree and nothing that is mounted later
   6. proc, sys, cgroups, dev, shm, mqueue: each on an ordinary directory, a link there is an error
-  7. sandbox      after proc and sys, so that a link into them is seen for what it is
+  7. sandbox      after proc and sys, so that a link into them is seen for what it is; and the volumes (volumes.py)
   8. protect, mask: last, nothing may be mounted over them
   9. pivot        the host's tree is gone
  10. streams      the container's own /dev/null in place of the host's
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.runtime.isolators.namespaces import mapped, of_the_host
+from reconciler.runtime.isolators.volumes import place
 from reconciler.runtime.kernel.cgroups import UNIFIED, Hierarchy
 from reconciler.runtime.launcher.root_steps import DEVICES, ROOT
 from reconciler.spec.namespaces import TABLE, Sharing, effective
@@ -98,6 +99,7 @@ def steps(config: ContainerConfig, rootfs: Path, host: Host, context: Context) -
     found.append({"op": "root"})
     found.append({"op": "directories", "ordinary": list(_ORDINARY), "targets": [SANDBOX]})
     if spec.security.read_only_rootfs:
+        found.append(place("points"))
         found.append({"op": "readonly", "in": "root", "target": "/", "recursive": True})
     found.append(_put("/proc") if "pid" in foreign else _fresh("proc", "/proc", _QUIET))
     sysfs = _fresh("sysfs", "/sys", _QUIET if privileged else [*_QUIET, "ro"])
@@ -106,7 +108,7 @@ def steps(config: ContainerConfig, rootfs: Path, host: Host, context: Context) -
     found += _dev(config, nodev)
     if "ipc" not in foreign:
         found.append(_fresh("mqueue", "/dev/mqueue", _QUIET))
-    found.append({"op": "put", "in": "root", "what": "sandbox", "target": SANDBOX})
+    found += [place("below"), {"op": "put", "in": "root", "what": "sandbox", "target": SANDBOX}, place("volumes")]
     if not privileged:
         found.append({"op": "protect", "targets": list(_PROTECTED)})
         found.append({"op": "mask", "null": "/dev/null", "targets": list(host.masked)})

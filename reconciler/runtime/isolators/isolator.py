@@ -41,6 +41,21 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """What is mounted at the target of one of the spec's volumes.
+
+    what:   the descriptor that is a detached mount once the child has carried out `take`
+    first:  `take` needs the mounts as the host shares them
+    file:   it is no directory
+    """
+
+    what: str
+    take: tuple[Mapping[str, object], ...]
+    first: bool = False
+    file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchInfo:
     """What an isolator wants of the launch.
 
@@ -52,6 +67,9 @@ class LaunchInfo:
     no_new_privileges:  no exec of theirs gives privileges
     files:       role → path: what the payload's steps read, opened for each process that is started inside
     user:        of its mapped user namespace, for the keeper: {first, size, detach} or {of, enter, detach}
+    payload:     steps of the payload alone, while it is still who it was
+    volumes:     number in the spec → what is mounted there; None: it is where it belongs already
+    contents:    role → what the child reads from a descriptor of that name: in no plan, record or message
     """
 
     namespaces: frozenset[str] = frozenset()
@@ -62,6 +80,9 @@ class LaunchInfo:
     no_new_privileges: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
     user: Mapping[str, object] | None = None
+    payload: tuple[Mapping[str, object], ...] = ()
+    volumes: Mapping[int, Mount | None] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +159,11 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
     namespaces: frozenset[str] = frozenset()
     join: frozenset[str] = frozenset()
     steps: tuple[Mapping[str, object], ...] = ()
+    payload: tuple[Mapping[str, object], ...] = ()
     env: dict[str, str] = {}
     files: dict[str, str] = {}
+    volumes: dict[int, Mount | None] = {}
+    contents: dict[str, bytes] = {}
     capabilities: frozenset[str] | None = None
     user: Mapping[str, object] | None = None
     no_new_privileges = False
@@ -157,6 +181,11 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
             capabilities = info.capabilities if capabilities is None else capabilities & info.capabilities
         no_new_privileges = no_new_privileges or info.no_new_privileges
         namespaces, join, steps = namespaces | info.namespaces, join | info.join, steps + info.steps
+        payload += info.payload
+        volumes.update(info.volumes)
+        contents.update(info.contents)
     if both := namespaces & join:
         raise Terminal(f"isolators disagree on the namespaces {', '.join(sorted(both))}: made anew and the parent's")
-    return LaunchInfo(namespaces, join, steps, env, capabilities, no_new_privileges, files, user)
+    return LaunchInfo(
+        namespaces, join, steps, env, capabilities, no_new_privileges, files, user, payload, volumes, contents
+    )

@@ -13,7 +13,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from reconciler.runtime.kernel import mounts, syscalls
 
@@ -25,6 +25,7 @@ _ATTEMPTS = 64  # openat2 gives up with EAGAIN when something is renamed meanwhi
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o755
+_FILE_MODE = 0o644
 
 
 class _OpenHow(ctypes.Structure):
@@ -80,6 +81,33 @@ def _make(root: int, parts: list[str], *, links: bool) -> int:
         os.close(parent)
 
 
+def file(root: int, path: str, *, links: bool = True) -> int:
+    """A descriptor of what is at `path` inside `root`, which is made, an empty file, if it is missing."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return open_inside(root, path, links=links)
+        above, _, name = path.rstrip("/").rpartition("/")
+        parent = directory(root, above or ".", links=links)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=parent))
+            return open_inside(parent, name, links=False)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+
+
+def existing(root: int, path: str, *, links: bool = True) -> int:
+    """A descriptor of what is at `path` inside `root`; an error that says what is in the way."""
+    try:
+        return open_inside(root, path, links=links)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _explained(error, path) from error
+
+
 def _make_one(parent: int, name: str) -> int:
     # it was not there: a link that is now was planted, or leads nowhere, and is not followed
     with contextlib.suppress(FileExistsError):
@@ -88,10 +116,10 @@ def _make_one(parent: int, name: str) -> int:
 
 
 _MEANING = {
-    errno.ELOOP: "must be an ordinary directory, but a symbolic link is in the way",
+    errno.ELOOP: "must be an ordinary path, but a symbolic link is in the way",
     errno.ENOTDIR: "must be a directory, but something else is in the way",
-    errno.EROFS: "there is no such directory, and it cannot be made: the file system is read-only",
-    errno.EACCES: "there is no such directory, and it cannot be made: permission denied",
+    errno.EROFS: "it is not there, and cannot be made: the file system is read-only",
+    errno.EACCES: "it is not there, and cannot be made: permission denied",
 }
 
 
@@ -100,10 +128,10 @@ def _explained(error: OSError, path: str) -> OSError:
     return OSError(number, _MEANING.get(number) or os.strerror(number), path)
 
 
-def mount_point(root: int, path: str) -> int:
-    """Like `directory`, for something of the user's to be mounted on: never in /proc or /sys, where it would stand in
+def mount_point(root: int, path: str, make: Callable[..., int] = directory, *, links: bool = True) -> int:
+    """Like `make`, for something of the user's to be mounted on: never in /proc or /sys, where it would stand in
     for the kernel's own files to whoever reads them by path (CVE-2019-16884)."""
-    fd = directory(root, path)
+    fd = make(root, path, links=links)
     if mounts.kind(fd) in (mounts.PROC_SUPER_MAGIC, mounts.SYSFS_MAGIC):
         os.close(fd)
         raise OSError(errno.EPERM, "nothing may be mounted in /proc or /sys", path)
@@ -132,9 +160,11 @@ def enter(path: str) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[int]:
-    """The directory at a path that nobody but the administrator decides, to resolve others in."""
-    fd = _openat2(syscalls.AT_FDCWD, path, _DIRECTORY, _RESOLVE_NO_MAGICLINKS)
+def opened(path: str, *, links: bool = True, anything: bool = False) -> Iterator[int]:
+    """The directory at a path that nobody but the administrator decides, to resolve others in. anything: or a file.
+    links=False: the path was resolved before; a link in it now was put there since, and is an error."""
+    resolve = _RESOLVE_NO_MAGICLINKS if links else _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS
+    fd = _openat2(syscalls.AT_FDCWD, path, os.O_PATH if anything else _DIRECTORY, resolve)
     try:
         yield fd
     finally:

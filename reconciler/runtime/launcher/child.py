@@ -133,7 +133,7 @@ def _start(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
             stage = step["op"]
             perform(step, fds)
         stage = "exec"
-        _exec(plan)
+        _exec(plan, {**plan["env"], **_secrets(plan, fds)})
     except (FileNotFoundError, NotADirectoryError) as error:
         code = NOT_FOUND if stage == "exec" else NOT_EXECUTABLE
         _report(fds["error"], stage, error, None)
@@ -152,9 +152,16 @@ def _forget_signals() -> None:
     syscalls.close_on_exec_from(3)
 
 
-def _exec(plan: Mapping[str, Any]) -> NoReturn:
+def _secrets(plan: Mapping[str, Any], fds: Descriptors) -> dict[str, str]:
+    """Variables that only the payload ever reads."""
+    return {
+        name: os.fsdecode(os.pread(fds[role], os.fstat(fds[role]).st_size, 0))
+        for name, role in plan.get("secrets", {}).items()
+    }
+
+
+def _exec(plan: Mapping[str, Any], env: dict[str, str]) -> NoReturn:
     argv: list[str] = plan["argv"]
-    env: dict[str, str] = plan["env"]
     if not argv[0]:
         raise FileNotFoundError(2, "the name of the command is empty")
     if "/" in argv[0]:

@@ -15,7 +15,7 @@ from reconciler.runtime.launcher import credentials, terminal
 
 PARENT = "parent"  # the descriptor by which the plan knows the container
 
-_OF_ITS_OWN_LAUNCH = frozenset({"tty", "pump", "user", "host_steps"})
+_OF_ITS_OWN_LAUNCH = frozenset({"tty", "pump", "secrets", "user", "host_steps"})
 
 
 def plan(

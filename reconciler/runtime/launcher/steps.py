@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconciler.runtime.kernel import mounts, rootpaths, syscalls
-from reconciler.runtime.launcher import credentials, root_steps, terminal
+from reconciler.runtime.kernel import mounts, rlimits, rootpaths, syscalls, sysctls
+from reconciler.runtime.launcher import credentials, root_steps, terminal, volume_steps
 
 Step = Mapping[str, Any]
 Descriptors = dict[str, int]
@@ -105,23 +105,25 @@ def take(step: Step, fds: Descriptors, userns: int | None = None) -> int:
 
 
 def _copied(step: Step, userns: int | None = None) -> int:
-    """`beneath`: a path inside the source that others may write to, in which no link is followed. `recursive`: with
-    what is mounted below it. `idmap`: its files keep their owners in a user namespace, if it is for one."""
-    recursive = bool(step.get("recursive"))
-    with rootpaths.opened(step["source"]) as source:
-        found = rootpaths.open_inside(source, step["beneath"], links=False) if "beneath" in step else source
+    """`beneath`: a path inside the source that others may write to, in which no link is followed. `resolved`: the
+    source has no link in it, and may be a file. `recursive`: with what is mounted below it. `idmap`: its files keep
+    their owners in a user namespace, if it is for one. Flags are only ever added."""
+    resolved, recursive = bool(step.get("resolved")), bool(step.get("recursive"))
+    with rootpaths.opened(step["source"], links=not resolved, anything=resolved) as source:
+        found = rootpaths.existing(source, step["beneath"], links=False) if "beneath" in step else source
         try:
             tree = mounts.copy(found, recursive=recursive)
         finally:
             if found != source:
                 os.close(found)
     mapping = userns if step.get("idmap") else None
-    flags = mounts.attributes(step.get("flags", ()))
-    if mapping is not None or flags:
+    flags, propagation = mounts.attributes(step.get("flags", ())), _MOUNT_FLAGS.get(step.get("propagation", ""), 0)
+    if mapping is not None or flags or propagation:
+        name = step["source"]
         try:
-            mounts.change(tree, give=flags, userns=mapping, recursive=recursive, name=step["source"])
+            mounts.change(tree, give=flags, propagation=propagation, userns=mapping, recursive=recursive, name=name)
         except OSError as error:
-            raise (error if mapping is None else _explained(error, step["source"])) from error
+            raise (error if mapping is None else _explained(error, name)) from error
     return tree
 
 
@@ -165,6 +167,25 @@ def _hostname(step: Step, fds: Descriptors) -> None:
     syscalls.sethostname(step["name"])
 
 
+def _rlimits(step: Step, fds: Descriptors) -> None:
+    for name, (soft, hard) in step["limits"].items():
+        rlimits.limit(name, soft, hard)
+
+
+def _sysctls(step: Step, fds: Descriptors) -> None:
+    """/proc/sys shows each reader the parameters of its own namespaces."""
+    for name, value in step["values"].items():
+        path = sysctls.path(name)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise OSError(error.errno, f"{name} cannot be set to {value!r}: {error.strerror}", path) from error
+
+
 def _workdir(step: Step, fds: Descriptors) -> None:
     rootpaths.enter(step["target"])
 
@@ -180,9 +201,12 @@ OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "mkdir": _mkdir,
     "loopback": _loopback,
     "hostname": _hostname,
+    "rlimits": _rlimits,
+    "sysctls": _sysctls,
     "terminal": terminal.perform,
     "workdir": _workdir,
     **root_steps.OPERATIONS,
+    **volume_steps.OPERATIONS,
     **credentials.OPERATIONS,
 }
 

@@ -10,7 +10,8 @@ import os
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
-from reconciler.runtime.kernel import userns
+from reconciler.runtime.isolators.rlimits import amount
+from reconciler.runtime.kernel import rlimits, userns
 from reconciler.spec.namespaces import Sharing, effective, explicit
 
 if TYPE_CHECKING:
@@ -38,9 +39,30 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
             found.append(_sentence("rootfs", launcher, "it has no mount namespaces"))
         if spec.security.read_only_rootfs:
             found.append(_sentence("security.readOnlyRootfs", launcher, "it has no mount namespaces"))
+        found += _volumes(spec, launcher)
+        if spec.sysctls:
+            found.append(_sentence("sysctls", launcher, "it has no namespaces"))
+    for name, rlimit in spec.rlimits.items():
+        if why := rlimits.out_of_reach(name, amount(rlimit.hard)):
+            found.append(_sentence(f"rlimits.{name}.hard", launcher, why))
     found += _privileges(spec, launcher, namespaces=bool(gives))
     if spec.user is not None and os.geteuid() != 0:
         found.append(_sentence("user", launcher, "only root can become another user"))
+    return found
+
+
+def _volumes(spec: ContainerSpec, launcher: str) -> list[str]:
+    """A link in the sandbox is all that can be had without mounts."""
+    found = []
+    for number, volume in enumerate(spec.volumes):
+        field, why = f"volumes[{number}]", "it has no mount namespaces, only links in the sandbox"
+        if volume.type != "sandboxPath":
+            found.append(_sentence(f"{field}.type: {volume.type}", launcher, why))
+        else:
+            if volume.target.startswith("/"):
+                found.append(_sentence(f"{field}.target: {volume.target}", launcher, why))
+            if volume.read_only:
+                found.append(_sentence(f"{field}.readOnly", launcher, why))
     return found
 
 

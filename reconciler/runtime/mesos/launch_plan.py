@@ -1,6 +1,7 @@
 """The launch plan of a container: pure data for the child, built from the spec and the isolators' contributions.
 
-    {name, init, undumpable, argv, env, steps, payload_steps, init_steps, files, pump?, tty?, user?, host_steps?}
+    {name, init, undumpable, argv, env, secrets, steps, payload_steps, init_steps, files, pump?, tty?, user?,
+     host_steps?}
 
 Steps come in the isolators' order, then the terminal, made inside and given to the user; the working directory is
 last, before anybody changes user: the sandbox may be readable by root alone. What is then left to do, payload and
@@ -19,10 +20,12 @@ from typing import Any, Protocol
 
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators import volumes
 from reconciler.runtime.isolators.isolator import LaunchInfo
 from reconciler.runtime.isolators.namespaces_user import IDS
 from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
 from reconciler.runtime.launcher import credentials, inside, terminal
+from reconciler.runtime.mesos.environment import Environment
 from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 
@@ -104,13 +107,15 @@ def identity(config: ContainerConfig) -> Identity:
     return accounts.account(config.rootfs, config.spec.user)
 
 
-def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privileged: bool) -> dict[str, Any]:
-    """The agent's own environment is no part of it."""
+def build(
+    config: ContainerConfig, info: LaunchInfo, given: Environment, account: Identity, *, privileged: bool
+) -> dict[str, Any]:
+    """The agent's own environment is no part of it, and of a secret variable only the name."""
     spec = config.spec
     env = {"PATH": PATH, "HOME": account.home, "MESOS_SANDBOX": config.sandbox_path, **info.env}
     sandbox = env["MESOS_SANDBOX"]  # where the container sees it
-    env.update({name: value for name, value in spec.env.items() if isinstance(value, str)})
-    steps, mapped = _divided(info, account)
+    env.update(given.plain)
+    steps, mapped = _divided(info, volumes.woven(config, info, sandbox), account)
     if spec.tty:
         env.setdefault("TERM", terminal.TERM)
         steps.append(terminal.step(DEFAULT_SIZE, account.uid if privileged else None))
@@ -123,6 +128,7 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
         "undumpable": privileged,
         "argv": argv,
         "env": env,
+        "secrets": given.roles,
         "steps": steps,
         **_last_steps(info, account if privileged else None),
         "files": dict(info.files),
@@ -131,10 +137,11 @@ def build(config: ContainerConfig, info: LaunchInfo, account: Identity, *, privi
     }
 
 
-def _divided(info: LaunchInfo, account: Identity) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _divided(
+    info: LaunchInfo, steps: list[dict[str, Any]], account: Identity
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """(the child's own steps, what the plan says of its mapped user namespace). Raises Terminal for an account that
     has no place in it."""
-    steps = [dict(step) for step in info.steps]
     if info.user is None:
         return steps, {}
     if (highest := max(account.uid, account.gid, *account.groups)) >= IDS:
@@ -166,10 +173,12 @@ def _last_steps(info: LaunchInfo, account: Identity | None) -> dict[str, list[di
         last = [payload, {"op": credentials.FILTER}]
     else:
         last = [{"op": credentials.FILTER}, payload]
-    return {"payload_steps": last, "init_steps": [init]}
+    return {"payload_steps": [*map(dict, info.payload), *last], "init_steps": [init]}
 
 
-def build_inside(config: ContainerConfig, parent: Mapping[str, Any], differ: Collection[str]) -> dict[str, Any]:
+def build_inside(
+    config: ContainerConfig, given: Environment, parent: Mapping[str, Any], differ: Collection[str]
+) -> dict[str, Any]:
     """Of a debug container: its parent's plan, entered. A relative working directory starts at the parent's."""
     spec = config.spec
     there = next(step["target"] for step in parent["steps"] if step["op"] == "workdir")
@@ -177,12 +186,12 @@ def build_inside(config: ContainerConfig, parent: Mapping[str, Any], differ: Col
         parent,
         differ,
         argv_of(config) or [],
-        env={name: value for name, value in spec.env.items() if isinstance(value, str)},
+        env=given.plain,
         cwd=os.path.join(there, spec.working_dir) if spec.working_dir else None,
         tty=DEFAULT_SIZE if spec.tty else None,
         init=spec.init,
     )
-    return {**made, "name": spec.name, **streams(config)}
+    return {**made, "name": spec.name, "secrets": given.roles, **streams(config)}
 
 
 def streams(config: ContainerConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Isolator, LaunchInfo, merge
 from reconciler.runtime.kernel import proc, rootpaths
-from reconciler.runtime.launcher.launcher import open_files
-from reconciler.runtime.mesos import launch_plan
+from reconciler.runtime.launcher.launcher import memory_files, open_files
+from reconciler.runtime.mesos import environment, launch_plan
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
 from reconciler.runtime.mesos.container import Container, Say, Workshop
 from reconciler.runtime.mesos.output import open_streams
@@ -53,7 +53,7 @@ def prepare(
     else:
         info = _plan(shop, container, config, parent, next_step)
     next_step("opening files")
-    return Prepared(info, _open(shop, container, config))
+    return Prepared(info, _open(shop, container, config, info.contents))
 
 
 def _plan(
@@ -68,13 +68,17 @@ def _plan(
     if config.spec.rootfs is not None:
         config = replace(config, rootfs=rootfs.locate(config.name, config.spec.rootfs))
     account = launch_plan.identity(config)
+    if privileged:
+        config = replace(config, owner=(account.uid, account.gid))
     next_step("making the sandbox")
     _make_sandbox(config, account if privileged else None, private=bool(shop.launcher.gives))
     container.enter(ContainerState.PREPARING)
     inherited = _entered(parent.run.pid) if parent is not None else frozenset()
     info = _isolate(shop, container, config, shop.isolators, next_step, inherited)
-    container.note(plan=launch_plan.build(config, info, account, privileged=privileged))
-    return info
+    next_step("reading the environment")
+    given = environment.gather(config)
+    container.note(plan=launch_plan.build(config, info, given, account, privileged=privileged))
+    return replace(info, contents={**info.contents, **given.contents})
 
 
 def _plan_inside(
@@ -85,9 +89,10 @@ def _plan_inside(
     container.note(sandbox=parent.run.sandbox)
     container.enter(ContainerState.PREPARING)
     _isolate(shop, container, config, [each for each in shop.isolators if each.controllers], next_step)
-    differ = _entered(parent.run.pid)
-    container.note(plan=launch_plan.build_inside(config, parent.run.plan, differ))
-    return LaunchInfo(join=differ)
+    next_step("reading the environment")
+    differ, given = _entered(parent.run.pid), environment.gather(config)
+    container.note(plan=launch_plan.build_inside(config, given, parent.run.plan, differ))
+    return LaunchInfo(join=differ, contents=given.contents)
 
 
 def _isolate(
@@ -108,7 +113,9 @@ def _isolate(
     return merge(infos)
 
 
-def _open(shop: Workshop, container: Container, config: ContainerConfig) -> dict[str, int]:
+def _open(
+    shop: Workshop, container: Container, config: ContainerConfig, contents: Mapping[str, bytes]
+) -> dict[str, int]:
     with contextlib.ExitStack() as stack:
         fds: dict[str, int] = {}
 
@@ -119,6 +126,7 @@ def _open(shop: Workshop, container: Container, config: ContainerConfig) -> dict
 
         take(open_streams(config.logs))
         take(open_files(container.run.plan))
+        take(memory_files(contents))
         for role, file in (("exit", EXIT), ("reaped", REAPED)):
             take({role: shop.checkpoints.open_end(container.name, file, fresh=True)})
         take(shop.launcher.places(container.name))

@@ -6,10 +6,12 @@ that could not be read are each said, with the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.spec.loader import Parsed
+from reconciler.spec.references import Kind
 
 
 class ListingState(StrEnum):
@@ -27,6 +29,16 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """What a file that a spec refers to holds: a keyed hash, "<key's id>:<hash>", or why that cannot be told.
+    writing: somebody is still writing it."""
+
+    hash: str = ""
+    error: str = ""
+    writing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """One full listing.
 
@@ -36,6 +48,7 @@ class Listing:
     ignored:      (path, why) of what is in the directory and is no spec file
     busy:         spec files that someone is still writing; not read
     settled:      no file has vanished so recently that it may be about to come back
+    contents:     (path, what for) → content, of the files that specs refer to, where they are followed
     retry_after:  seconds after which looking again is worth it, None when only an event would change it
     """
 
@@ -46,3 +59,4 @@ class Listing:
     busy: tuple[str, ...] = ()
     settled: bool = True
     retry_after: float | None = None
+    contents: Mapping[tuple[str, Kind], Content] = field(default_factory=dict)

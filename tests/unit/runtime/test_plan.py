@@ -18,6 +18,7 @@ from reconciler.runtime.isolators.namespaces_user import POOL, UserNamespaceIsol
 from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.steps import OPERATIONS
 from reconciler.runtime.mesos import launch_plan
+from reconciler.runtime.mesos.environment import gather
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 
@@ -38,7 +39,7 @@ def plan(isolators: list[PassiveIsolator], *, privileged: bool = True, **spec: A
     inherited = frozenset(PARENTS if made.spec.parent else ())
     context = Context(made.name, {}, RUNTIME / "containers" / made.name, inherited=inherited)
     info = merge(isolator.prepare(made, context) for isolator in isolators)
-    return launch_plan.build(made, info, launch_plan.Account(made.spec.user), privileged=privileged)
+    return launch_plan.build(made, info, gather(made), launch_plan.Account(made.spec.user), privileged=privileged)
 
 
 def linux(**spec: Any) -> dict[str, Any]:

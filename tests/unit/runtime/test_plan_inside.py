@@ -7,6 +7,7 @@ from typing import Any
 from reconciler.runtime.kernel.terminals import Size
 from reconciler.runtime.launcher import inside
 from reconciler.runtime.mesos import launch_plan
+from reconciler.runtime.mesos.environment import gather
 from tests.unit.runtime.test_plan import config, linux
 
 WEB: dict[str, Any] = {"name": "shop.web", "command": ["httpd"], "env": {"A": "1"}, "user": "65534:12"}
@@ -46,7 +47,7 @@ def test_what_goes_through_a_pump_says_so() -> None:
 
 def test_a_debug_container_has_its_parents_place_and_its_own_additions() -> None:
     look = config(name="shop.web.look", shell="ps", env={"A": "2"}, workingDir="logs", tty=True)
-    made = launch_plan.build_inside(look, linux(**WEB), {"mount", "pid"})
+    made = launch_plan.build_inside(look, gather(look), linux(**WEB), {"mount", "pid"})
     directory = next(step["target"] for step in made["steps"] if step["op"] == "workdir")
     assert directory == "/nowhere/root/containers/shop/sandbox/containers/web/logs"
     assert (made["name"], made["init"], made["pump"], made["env"]["A"]) == ("shop.web.look", True, "tty", "2")

@@ -17,6 +17,7 @@ from reconciler.runtime.kernel import capabilities
 from reconciler.runtime.launcher import inside
 from reconciler.runtime.launcher.steps import OPERATIONS
 from reconciler.runtime.mesos import launch_plan
+from reconciler.runtime.mesos.environment import gather
 from reconciler.spec.isolation import Security
 from tests.unit.runtime.test_plan import config
 
@@ -26,7 +27,7 @@ ISOLATORS = (CapabilitiesIsolator(), NoNewPrivilegesIsolator(), SeccompIsolator(
 def plan(run: Path, *, root: bool = True, user: str | None = None, **security: Any) -> dict[str, Any]:
     made = config(name="shop", command=["web"], user=user, security=security)
     info = merge(isolator.prepare(made, Context("shop", {}, run)) for isolator in ISOLATORS)
-    return launch_plan.build(made, info, launch_plan.Account(user), privileged=root)
+    return launch_plan.build(made, info, gather(made), launch_plan.Account(user), privileged=root)
 
 
 def steps(found: dict[str, Any]) -> list[str]:
@@ -66,7 +67,7 @@ def test_root_holds_its_set_another_user_nothing_and_the_init_what_it_signals_wi
 def test_an_ordinary_user_stays_who_they_are() -> None:
     info = LaunchInfo(no_new_privileges=True, files={"filter": "/x"})
     made = config(name="shop", command=["web"])
-    found = launch_plan.build(made, info, launch_plan.Account(None), privileged=False)
+    found = launch_plan.build(made, info, gather(made), launch_plan.Account(None), privileged=False)
     assert found["payload_steps"] == [{"op": "credentials", "no_new_privileges": True}, {"op": "filter"}]
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators import filesystem_rootfs
 from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo
+from reconciler.runtime.isolators.volumes import woven
 from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.steps import OPERATIONS
 from reconciler.runtime.provisioner import rootfs
@@ -35,7 +37,9 @@ def prepared(
     config = ContainerConfig(made, "", sandbox, ROOT / "containers" / made.name / "logs")
     own = {each.name: f"{each.mount}/ours/{made.name}" for each in hierarchies if each is not SYSTEMD}
     isolator = FilesystemLinuxIsolator(ROOT, RUNTIME, hierarchies)
-    return isolator.prepare(replace(config, rootfs=tree), Context(made.name, own, RUNTIME, inherited=inherited))
+    config = replace(config, rootfs=tree)
+    info = isolator.prepare(config, Context(made.name, own, RUNTIME, inherited=inherited))
+    return replace(info, steps=tuple(woven(config, info, filesystem_rootfs.SANDBOX)))
 
 
 def lines(info: LaunchInfo) -> list[str]:

@@ -25,6 +25,8 @@ def fields(**written: Any) -> list[str]:
         {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
         {"security": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}, "seccomp": "/etc/strict.json"}},
         {"security": {"noNewPrivileges": False, "privileged": True}},
+        {"env": {"A": {"secretFile": "/x"}}, "volumes": [{"type": "tmpfs", "target": "/x"}]},
+        {"rlimits": {"core": {"soft": 0, "hard": 0}}, "sysctls": {"kernel.shmmax": "1"}},
         {
             "restartPolicy": "Never",
             "backoff": {"maxRetries": 1},
@@ -43,8 +45,7 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
     [
         ({"type": "docker"}, "type"),
         ({"image": {"reference": "x"}}, "image"),
-        ({"env": {"A": {"secretFile": "/x"}}}, "env.A"),
-        ({"volumes": [{"type": "tmpfs", "target": "/x"}]}, "volumes"),
+        ({"volumes": [{"type": "image", "source": "x", "target": "/x"}]}, "volumes[0].type"),
         ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
         ({"healthChecks": [{"tcp": {"port": 1}}]}, "healthChecks"),

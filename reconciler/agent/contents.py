@@ -1,0 +1,38 @@
+"""The key under which contents of files that specs refer to are written down: random, one for each root.
+
+Whoever can read the key and the records could try passwords one by one, so it is for its owner alone.
+"""
+
+from __future__ import annotations
+
+import os
+
+from reconciler.agent.paths import Places
+from reconciler.spec.sources.contents import FollowedSource, Inner
+
+_BYTES = 32
+
+
+def followed(source: Inner, places: Places, *, dry: bool = False) -> FollowedSource:
+    """dry: nothing is written; without a key nothing was recorded under one, and any will do."""
+    return FollowedSource(source, _known(places) or (os.urandom(_BYTES) if dry else _made(places)))
+
+
+def _known(places: Places) -> bytes | None:
+    try:
+        found = places.content_key.read_bytes()
+    except FileNotFoundError:
+        return None
+    return found if len(found) == _BYTES else None
+
+
+def _made(places: Places) -> bytes:
+    key = os.urandom(_BYTES)
+    temporary = places.content_key.with_suffix(".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(places.content_key)
+    return key
