@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def mounted(pid: int) -> dict[str, mountinfo.Mount]:
 def memory(pid: int) -> bytes:
     """All that the process could have written to."""
     found = []
-    with open(f"/proc/{pid}/mem", "rb") as file:
+    with Path(f"/proc/{pid}/mem").open("rb") as file:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             match = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
             if match is not None:
@@ -104,7 +103,7 @@ def test_a_secret_is_the_payloads_alone(world: World) -> None:
         for each in own:
             assert SECRET.encode() not in memory(each), f"process {each}: {processes.cmdline(each)}"
             assert SECRET not in " ".join([*processes.cmdline(each), *processes.environ(each).values()])
-            assert not [fd for fd in Path(f"/proc/{each}/fd").iterdir() if "memfd" in os.readlink(fd)]
+            assert not [fd for fd in Path(f"/proc/{each}/fd").iterdir() if "memfd" in str(fd.readlink())]
     written = [path for top in (world.root, world.runtime) for path in top.rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]

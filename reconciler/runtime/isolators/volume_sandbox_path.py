@@ -35,6 +35,7 @@ class SandboxPathIsolator(PassiveIsolator):
                 "source": top,
                 "beneath": beneath,
                 "as": label(number),
+                "idmap": True,
                 "flags": flags(config, volume),
             }
             mounts[number] = Mount(label(number), (step,))

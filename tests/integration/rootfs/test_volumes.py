@@ -36,6 +36,14 @@ def data(base: Path) -> Path:
     return made
 
 
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
+
+
+def umount(*arguments: str) -> None:
+    subprocess.run(["umount", *arguments], check=True)
+
+
 def host(source: Path, target: str, **more: Any) -> dict[str, Any]:
     return {"type": "hostPath", "source": str(source), "target": target, **more}
 
@@ -69,10 +77,10 @@ async def test_a_read_only_root_has_its_targets_made_first(world: World, tree: P
 
 async def test_a_read_only_volume_keeps_the_flags_of_its_source(world: World, tree: Path, data: Path) -> None:
     """And of what is mounted below it, which is read-only too; another volume of the same source is not."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid,nodev,noexec", "none", str(data)], check=True)
+    mount("-t", "tmpfs", "-o", "nosuid,nodev,noexec", "none", str(data))
     try:
         (data / "deep").mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid", "none", str(data / "deep")], check=True)
+        mount("-t", "tmpfs", "-o", "nosuid", "none", str(data / "deep"))
         try:
             volumes = [host(data, "/data", readOnly=True), host(data, "/again")]
             script = "grep -E ' /(data|again)(/deep)? ' /proc/mounts; touch /again/deep/x; touch /data/deep/y"
@@ -84,9 +92,9 @@ async def test_a_read_only_volume_keeps_the_flags_of_its_source(world: World, tr
             assert {"rw", "nosuid", "nodev", "noexec"} <= found["/again"]
             assert [path.name for path in (data / "deep").iterdir()] == ["x"]
         finally:
-            subprocess.run(["umount", str(data / "deep")], check=True)
+            umount(str(data / "deep"))
     finally:
-        subprocess.run(["umount", str(data)], check=True)
+        umount(str(data))
 
 
 @pytest.mark.parametrize("where", ["/evil/x", "/evil"])
@@ -154,27 +162,27 @@ async def test_what_is_ours_or_missing_is_no_source(world: World, tree: Path, ba
 
 async def test_propagation_is_what_was_asked_for(world: World, tree: Path, data: Path) -> None:
     """A mount made on the host later is seen by a slave; one made in the container is seen by the host if shared."""
-    subprocess.run(["mount", "-t", "tmpfs", "none", str(data)], check=True)
+    mount("-t", "tmpfs", "none", str(data))
     try:
         private = [host(data, "/x", propagation="shared")]
         async with world.agent() as agent:
-            subprocess.run(["mount", "--make-private", str(data)], check=True)
+            mount("--make-private", str(data))
             with pytest.raises(Terminal, match="which is private"):
                 await agent.launch("shop", rootfs=str(tree), command=["true"], volumes=private)
-            subprocess.run(["mount", "--make-shared", str(data)], check=True)
+            mount("--make-shared", str(data))
             (data / "late").mkdir()
             (data / "theirs").mkdir()
             volumes = [host(data, f"/{kind}", propagation=kind) for kind in ("private", "slave", "shared")]
             script = "mount -t tmpfs mine /shared/theirs; while :; do sleep 0.1; [ -e /slave/late/x ] && break; done; "
             script += "ls /private/late; echo seen; while [ -e /slave/late/x ]; do sleep 0.1; done"
             await agent.launch("shop", rootfs=str(tree), shell=script, volumes=volumes, security={"privileged": True})
-            subprocess.run(["mount", "-t", "tmpfs", "none", str(data / "late")], check=True)
+            mount("-t", "tmpfs", "none", str(data / "late"))
             (data / "late" / "x").touch()
             assert (await agent.says("shop", "seen")) == "seen\n"
             assert os.path.ismount(data / "theirs")
-            subprocess.run(["umount", str(data / "late")], check=True)
+            umount(str(data / "late"))
             await agent.ended("shop")
             await agent.destroy("shop")
-            subprocess.run(["umount", str(data / "theirs")], check=True)
+            umount(str(data / "theirs"))
     finally:
-        subprocess.run(["umount", "-R", str(data)], check=True)
+        umount("-R", str(data))

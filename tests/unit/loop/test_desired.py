@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.spec.sources.listing import ListingState
+from reconciler.spec.references import Kind
+from reconciler.spec.sources.listing import Content, ListingState
 from reconciler.states import Reason, Status
 from tests.unit.loop.values import desire_files, document, record, spec
 
@@ -127,3 +128,23 @@ def test_comments_and_key_order_change_no_digest() -> None:
     plain = desire_files({"web.yaml": document("web", body)})
     other = desire_files({"web.yaml": "# hello\n" + document("web", "hostname: h\ncommand: [x]")})
     assert plain.containers["web"].digest == other.containers["web"].digest
+
+
+def test_a_file_that_is_referred_to_and_cannot_be_read_keeps_the_last_good_version() -> None:
+    """Whatever else its spec file says by now; without one it is blocked until the file is there."""
+    body = "command: [sleep, infinity]\nenv: {TOKEN: {fromFile: token}}"
+    files = {"/n/web.yaml": document("web", body), "/n/db.yaml": document("db")}
+    place = ("/n/token", Kind.ENV)
+    old = replace(record(WEB, file="/n/web.yaml"), contents={"env.TOKEN": "k:1"})
+    found = desire_files(files, old, contents={place: Content(error="it is gone")})
+    assert found.containers["web"].spec == WEB
+    assert found.containers["web"].contents == {"env.TOKEN": "k:1"}
+    refusal = found.refusals["web"]
+    assert (refusal.status, refusal.reason) == (Status.BLOCKED, Reason.FILE_UNREADABLE)
+    assert refusal.message == "/n/web.yaml:6:9: spec.env.TOKEN: /n/token: it is gone"
+    assert "db" in found.containers
+    assert "web" not in desire_files(files, contents={place: Content(error="it is gone")}).containers
+    read = desire_files(files, old, contents={place: Content("k:2")}).containers["web"]
+    again = desire_files(files, old, contents={place: Content("k:3")}).containers["web"]
+    assert read.contents == {"env.TOKEN": "k:2"}
+    assert read.digest != again.digest

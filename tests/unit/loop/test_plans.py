@@ -7,6 +7,7 @@ from dataclasses import replace
 from reconciler.loop.keeping import keep
 from reconciler.loop.plan import as_json, plan, render
 from reconciler.loop.values import Desired, Hold, Life, Observed, Recorded, Trouble
+from reconciler.spec.normal import with_contents
 from reconciler.states import ContainerState, Reason
 from tests.unit.loop.values import (
     NOW,
@@ -259,3 +260,20 @@ def test_the_remains_of_a_failed_launch_wait_like_any_failure() -> None:
     waiting = Life(starts=1, failures=1, exit=exit_of(127), next_try=NOW + 1)
     seen = observed(status(WEB, ContainerState.PREPARING))
     assert text(desired(WEB), recorded(record(WEB, waiting)), seen) == ""
+
+
+def test_a_changed_content_restarts_and_a_new_key_does_not() -> None:
+    def with_content(found: str) -> Desired:
+        want = asked(WEB)
+        contents = {"env.TOKEN": found}
+        want = replace(want, digest=with_contents(want.digest, contents), contents=contents)
+        return replace(desired(), containers={"web": want})
+
+    def told(found: str) -> str:
+        return text(with_content(found), recorded(before), observed(status(WEB)))
+
+    contents = {"env.TOKEN": "key:old"}
+    before = replace(record(WEB), digest=with_contents(record(WEB).digest, contents), contents=contents)
+    assert told("key:old") == ""
+    assert told("key:new") == "restart  web  the content of env.TOKEN changed\n"
+    assert told("other:new") == "live/record  web  the same in a newer form of the spec\n"
