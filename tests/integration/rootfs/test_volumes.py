@@ -186,3 +186,29 @@ async def test_propagation_is_what_was_asked_for(world: World, tree: Path, data:
             umount(str(data / "theirs"))
     finally:
         umount("-R", str(data))
+
+
+@pytest.mark.parametrize("own_root", [True, False], ids=["rootfs", "host"])
+async def test_files_keep_their_owners_in_a_user_namespace(
+    world: World, tree: Path, data: Path, own_root: bool
+) -> None:
+    os.chown(data / "file", 7, 8)
+    (data / "key").write_text("secret\n")
+    volumes = [
+        host(data, "data"),
+        {"type": "tmpfs", "target": "memory", "mode": "0700"},
+        {"type": "secret", "source": str(data / "key"), "target": "key"},
+        {"type": "volume", "source": "kept", "target": "kept"},
+        {"type": "sandboxPath", "source": "own", "target": "again"},
+    ]
+    spec: dict[str, Any] = {"rootfs": str(tree)} if own_root else {}
+    spec |= {"namespaces": {"user": "private", "network": "private"}, "user": "1000:1001", "volumes": volumes}
+    spec |= {"sysctls": {"net.core.somaxconn": "99"}}
+    script = "stat -c %u:%g data/file key kept again; cat key /proc/sys/net/core/somaxconn; touch kept/x again/y"
+    async with world.agent() as agent:
+        lines = await agent.run("shop", shell=script, **spec)
+    assert lines == ["7:8", "1000:1001", "1000:1001", "1000:1001", "secret", "99"]
+    assert [path.stat().st_uid for path in (world.root / "volumes/kept/x", world.sandbox("shop") / "own/y")] == [
+        1000,
+        1000,
+    ]
