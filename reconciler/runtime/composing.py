@@ -20,6 +20,7 @@ from reconciler.runtime.containerizer import (
     ContainerConfig,
     Containerizer,
     ContainerStatus,
+    Finding,
     LaunchResult,
     Termination,
     Usage,
@@ -28,6 +29,7 @@ from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
+    from reconciler.spec.policies import HealthCheck
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +161,12 @@ class ComposingContainerizer:
     async def wait(self, name: str) -> Termination | None:
         owner = self._owner(name)
         return await owner.wait(name) if owner else None
+
+    async def check(self, name: str, check: HealthCheck) -> Finding:
+        owner = self._owner(name)
+        if owner is None:
+            raise Retryable(f"{name} is not known: nothing to check", Reason.STATE_UNKNOWN)
+        return await owner.check(name, check)
 
     async def kill(self, name: str, signal: int) -> bool:
         owner = self._owner(name)

@@ -27,6 +27,7 @@ from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
+    from reconciler.spec.policies import HealthCheck
 
 
 Usage = Mapping[str, int | float | None]
@@ -96,6 +97,14 @@ class Termination:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What one health check found. `seen`: a few words for people: "500", "connection refused"."""
+
+    healthy: bool
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerStatus:
     """One container as its containerizer knows it.
 
@@ -158,6 +167,11 @@ class Containerizer(Protocol):
 
     async def wait(self, name: str) -> Termination | None:
         """Until the run has ended; None for an unknown name."""
+        ...
+
+    async def check(self, name: str, check: HealthCheck) -> Finding:
+        """Make one health check from inside the container, within its timeout; nothing that it starts is left.
+        Raises Retryable, or OSError, when it could not be made, which says nothing about the container's health."""
         ...
 
     async def kill(self, name: str, signal: int) -> bool:

@@ -42,11 +42,17 @@ class Backoff(Part):
     )
 
 
+def _request_path(value: str) -> str:
+    if not value.startswith("/") or not value.isascii() or not value.isprintable() or " " in value:
+        raise refuse('must begin with "/" and be as it stands in a request: no spaces, the rest percent-encoded')
+    return value
+
+
 class HttpProbe(Part):
     """Healthy when a GET answers with a status from 200 to 399."""
 
     port: Port = Field(description="TCP port in the container's network.")
-    path: Text = Field("/", description="Path of the request.")
+    path: Annotated[Text, AfterValidator(_request_path)] = Field("/", description="Path of the request.")
     scheme: Literal["http", "https"] = Field("http", description="http or https.")
 
 
@@ -79,6 +85,13 @@ class HealthCheck(Part):
         if sum(probe is not None for probe in (self.http, self.tcp, self.command)) != 1:
             raise refuse("needs exactly one of http, tcp and command")
         return self
+
+    @property
+    def what(self) -> str:
+        """What it does, in few words: "http GET :8080/", "tcp :5432", "command pg_isready"."""
+        if self.http is not None:
+            return f"{self.http.scheme} GET :{self.http.port}{self.http.path}"
+        return f"tcp :{self.tcp.port}" if self.tcp is not None else f"command {(self.command or ('',))[0]}"
 
 
 class Dependency(Part):

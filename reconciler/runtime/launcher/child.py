@@ -223,7 +223,7 @@ def _supervise(payload: int, exit_fd: int) -> NoReturn:
         info = signal.sigwaitinfo(_ALL_SIGNALS)
         if info.si_signo == signal.SIGCHLD:
             if (status := _reap(payload)) is not None:
-                os.write(exit_fd, b"%d\n" % status)
+                _write_down(exit_fd, status)
                 break
         elif info.si_signo == END_NOW:
             _end_the_rest(payload, exit_fd)
@@ -232,10 +232,16 @@ def _supervise(payload: int, exit_fd: int) -> NoReturn:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(payload, info.si_signo)
         elif info.si_signo in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-            os.write(exit_fd, b"%d\n" % info.si_signo)
+            _write_down(exit_fd, info.si_signo)
             break
     _end_the_rest(0, exit_fd)
     os._exit(0)
+
+
+def _write_down(exit_fd: int, status: int) -> None:
+    """A disk that is full, or a reader that has gone, must not keep an init from ending the rest."""
+    with contextlib.suppress(OSError):
+        os.write(exit_fd, b"%d\n" % status)
 
 
 def _reap(payload: int) -> int | None:
@@ -263,4 +269,4 @@ def _end_the_rest(payload: int, exit_fd: int) -> None:
         except ChildProcessError:
             return
         if pid == payload:
-            os.write(exit_fd, b"%d\n" % status)
+            _write_down(exit_fd, status)

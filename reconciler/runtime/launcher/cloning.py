@@ -98,6 +98,7 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
     ward.go_fd, ward.error_fd = go_write, error_read
     ward.pump = pump
     ward.transient = bool(message.get("transient"))
+    ward.has_init = bool(message["plan"]["init"])
     ward.keep = {name: roles[name] for name in ("reaped", "kill", "procs") if name in roles}
     for fd in ward.keep.values():
         fds.remove(fd)

@@ -33,7 +33,8 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 @dataclass(frozen=True, slots=True)
 class Fork:
     """What to fork. run: id of this launch; plan: for the child (argv, env, init, steps); clone: namespaces to
-    make; enter: pidfd of the parent's first process when the child goes into its pid namespace."""
+    make; enter: pidfd of the parent's first process when the child goes into its pid namespace; transient: a further
+    process of a container that runs already: in its cgroups, and ended with it, or with us."""
 
     name: str
     run: str
@@ -42,6 +43,7 @@ class Fork:
     fds: Mapping[str, int]
     parent: int | None = None
     enter_pid: bool = False
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class KeeperLink:
             fds = {**fds, "parent": fork.parent}
             if fork.enter_pid:
                 fields["enter_pid"] = "parent"
+        if fork.transient:
+            fields["transient"] = True
         answer, given = await link.call("fork", fds, **fields)
         return Forked(pid=answer["pid"], start=answer["start"], pidfd=given[0])
 

@@ -43,8 +43,8 @@ class LinuxLauncher:
     def create(self, name: str) -> Mapping[str, str]:
         return self.tree.create(name)
 
-    def places(self, name: str) -> dict[str, int]:
-        """By which the child is placed, and what it leaves is ended later."""
+    def places(self, name: str, *, ends: bool = True) -> dict[str, int]:
+        """By which the child is placed, and, with `ends`, what it leaves is ended later."""
         fds: dict[str, int] = {}
         try:
             for hierarchy, directory in self.tree.process_dirs(name).items():
@@ -53,7 +53,8 @@ class LinuxLauncher:
                 else:
                     tasks = os.path.join(directory, "tasks")
                     fds[PLACE + hierarchy] = os.open(tasks, os.O_WRONLY | os.O_CLOEXEC)
-            fds.update(self._end_fds(name))
+            if ends:
+                fds.update(self._end_fds(name))
         except BaseException:
             for fd in fds.values():
                 os.close(fd)

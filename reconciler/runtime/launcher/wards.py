@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher import pump_holding
+from reconciler.runtime.launcher.child import END_NOW
 
 if TYPE_CHECKING:
     from reconciler.runtime.launcher.keeper import Client
@@ -38,6 +39,7 @@ class Ward:
         self.pump: pump_holding.Held | None = None
         self.client: Client | None = None
         self.transient = False
+        self.has_init = False
         self.released = False
         self.is_adopted = False
         self._release_seq: int | None = None
@@ -72,6 +74,7 @@ class Ward:
             "pump": None if self.pump is None else self.pump.handed_over(),
             "client": -1 if self.client is None else self.client.sock.fileno(),
             "transient": self.transient,
+            "init": self.has_init,
             "adopted": self.is_adopted,
             "seq": self._release_seq,
         }
@@ -83,6 +86,7 @@ class Ward:
         ward.pump = None if state["pump"] is None else pump_holding.Held.taken_over(state["pump"])
         ward.client = clients.get(state["client"])
         ward.transient, ward.released, ward.is_adopted = state["transient"], state["released"], state["adopted"]
+        ward.has_init = state.get("init", False)
         ward._release_seq = state["seq"]
         return ward
 
@@ -104,9 +108,14 @@ class Ward:
         return self._release_seq, json.loads(record) if record else None
 
     def kill(self) -> None:
+        """With all it started. A transient one has no cgroup of its own: its init is told to, else its group is killed."""
         with contextlib.suppress(ProcessLookupError):
+            if self.transient and self.has_init:
+                signal.pidfd_send_signal(self.pidfd, END_NOW)
+                signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
+                return
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        if self.transient:  # no init and, on the posix launcher, no cgroup ends what it started
+        if self.transient:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 

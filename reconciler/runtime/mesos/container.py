@@ -49,6 +49,11 @@ class Container:
         """Its first process was forked and has not been seen to end."""
         return self.run.pid is not None and self.run.termination is None
 
+    @property
+    def serves(self) -> bool:
+        """It runs and is to go on: others may enter it."""
+        return self.run.state is ContainerState.RUNNING and self.alive and not self.unwanted
+
     def note(self, **changes: Any) -> None:
         """Change the run without writing it: for what is only shown."""
         self.run = replace(self.run, **changes)

@@ -19,11 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable, Unsupported
-from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination, Usage
+from reconciler.runtime.containerizer import (
+    ContainerConfig,
+    ContainerStatus,
+    Finding,
+    LaunchResult,
+    Termination,
+    Usage,
+)
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
+from reconciler.runtime.mesos import probing
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
@@ -33,10 +41,11 @@ from reconciler.runtime.mesos.measuring import merged
 from reconciler.runtime.mesos.output import STREAMS
 from reconciler.runtime.mesos.recovery import Recovery
 from reconciler.runtime.mesos.rotation import Bounds, rotate
-from reconciler.states import ContainerState, Reason
+from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
+    from reconciler.spec.policies import HealthCheck
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +111,7 @@ class MesosContainerizer:
         if name is None:
             return None
         parent = self._shop.all.get(name)
-        running = parent is not None and parent.run.state is ContainerState.RUNNING and parent.alive
-        if parent is None or not running or parent.unwanted:
+        if parent is None or not parent.serves:
             raise Retryable(f"{config.name}: its parent {name} is not running", Reason.PARENT_NOT_RUNNING)
         return parent
 
@@ -136,6 +144,12 @@ class MesosContainerizer:
             return None
         await container.over.wait()
         return container.run.termination
+
+    async def check(self, name: str, check: HealthCheck) -> Finding:
+        container = self._shop.all.get(name)
+        if container is None or not container.serves:
+            raise Retryable(f"{name} does not run: nothing to check", Reason.STATE_UNKNOWN)
+        return await probing.probe(self._shop.launcher, container, check)
 
     async def kill(self, name: str, signal: int) -> bool:
         container = self._shop.all.get(name)
