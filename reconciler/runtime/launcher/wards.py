@@ -108,7 +108,7 @@ class Ward:
         return self._release_seq, json.loads(record) if record else None
 
     def kill(self) -> None:
-        """With all it started. A transient one has no cgroup of its own: its init is told to, else its group is killed."""
+        """With all it started. A transient one has no cgroup: its init sees to that, else its group is killed."""
         with contextlib.suppress(ProcessLookupError):
             if self.transient and self.has_init:
                 signal.pidfd_send_signal(self.pidfd, END_NOW)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def left(number: str = "410001") -> list[processes.Process]:
 
 
 def networks_of_our_threads() -> set[int]:
-    found = (proc.namespaces(f"self/task/{task}").get("network", 0) for task in os.listdir("/proc/self/task"))
+    found = (proc.namespaces(f"self/task/{task}").get("network", 0) for task in processes.names("/proc/self/task"))
     return set(found) - {0}
 
 
@@ -140,8 +141,7 @@ async def test_a_command_is_in_all_namespaces_and_cgroups_of_its_container(world
         assert proc.namespaces(guest) == proc.namespaces(inside)
 
         def places(pid: int) -> str:
-            with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
-                return file.read()
+            return Path(f"/proc/{pid}/cgroup").read_text()
 
         assert places(guest) == places(inside)
         task.cancel()
