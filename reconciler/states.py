@@ -58,6 +58,7 @@ class Reason(StrEnum):
     PARENT_ENDED = "ParentEnded"
     DESTROYED = "Destroyed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    UNHEALTHY = "Unhealthy"
     # why a name is not run
     NOT_SUPPORTED_YET = "NotSupportedYet"
     NOT_ON_THIS_LAUNCHER = "NotOnThisLauncher"

@@ -4,6 +4,7 @@
     {"op": "apply", "source": …, "timeout": seconds}       {"ok": true, "outcome": {…}}
     {"op": "destroy", "names": […]}                        {"ok": true} │ {"ok": false, "error": …}
     {"op": "suspend", "names": […], "by": who, "timeout": seconds}, {"op": "resume", "names": […]}     as for apply
+    {"op": "checks"}                                       {"ok": true, "checks": {name: [as in `health.as_json`]}}
     {"op": "approve", "names": […] │ null}                 null: everything that is held
 
 For its owner and root alone: the socket is mode 0600, and who connects is checked by SO_PEERCRED. The client

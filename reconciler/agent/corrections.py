@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.agent import marks
 from reconciler.agent.paths import Places, sandbox_of
 from reconciler.loop.texts import ending, exit_json, timestamp
-from reconciler.runtime.containerizer import ContainerStatus, Termination
+from reconciler.runtime.containerizer import ENDED_AS_FAILED, ContainerStatus, Termination
 from reconciler.runtime.mesos.observing import observe_runs
 from reconciler.states import ContainerState, Reason, Status
 
@@ -48,7 +48,7 @@ def corrected(row: JsonRow, seen: ContainerStatus | None, why: str = NO_AGENT) -
         return down
     if ended is None or ended["reason"] == Reason.DESTROYED.value:  # we ended it to start it again
         return {**down, "status": Status.PENDING.value, "message": why}
-    well = ended["code"] == 0 and ended["signal"] is None and ended["reason"] != Reason.DEADLINE_EXCEEDED.value
+    well = ended["code"] == 0 and ended["signal"] is None and ended["reason"] not in ENDED_AS_FAILED
     fine = well or ended["reason"] == Reason.PARENT_ENDED.value
     verdict = Status.COMPLETED if fine else Status.FAILED
     said = row["message"] if status is verdict else f"{_in_words(ended)}; {why}"
@@ -65,7 +65,7 @@ def _running(row: JsonRow, status: Status, seen: ContainerStatus) -> JsonRow:
         "message": ENDING if ending else row["message"],
         "state": seen.state.value if seen.state is not None else None,
         "pid": seen.pid,
-        "ready": shown is Status.RUNNING,
+        "ready": row["ready"] if status in _RUNS_ANYWAY else shown is Status.RUNNING,
         "startedAt": started,
         "namespaces": dict(seen.namespaces),
         "cgroups": dict(seen.cgroups),

@@ -30,6 +30,7 @@ from reconciler.agent.paths import Places
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
 from reconciler.loop.events import Event
+from reconciler.loop.health import as_json
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.settings import Settings
@@ -93,6 +94,7 @@ class Daemon:
             "suspend": self._suspend,
             "resume": self._resume,
             "approve": self._approve,
+            "checks": self._checks,
         }
 
     async def _ping(self, request: Request) -> Answer:
@@ -120,6 +122,10 @@ class Daemon:
 
     async def _resume(self, request: Request) -> Answer:
         return _answer(await self.reconciler.resume(_names(request)))
+
+    async def _checks(self, request: Request) -> Answer:
+        found = self.reconciler.checks()
+        return {"ok": True, "checks": {name: [as_json(watch) for watch in found[name]] for name in sorted(found)}}
 
     async def _approve(self, request: Request) -> Answer:
         everything = request.get("names") is None

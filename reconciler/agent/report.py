@@ -12,8 +12,11 @@ from typing import Any
 
 from reconciler.agent.lock import holder
 from reconciler.agent.paths import Places
+from reconciler.errors import ReconcilerError
 
 JsonRow = dict[str, Any]
+
+_ANSWER_SECONDS = 2.0
 
 
 def rows(places: Places) -> list[JsonRow]:
@@ -38,6 +41,29 @@ def notes(places: Places) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found
+
+
+def checks(places: Places) -> dict[str, list[dict[str, Any]]]:
+    """Name → its health checks and what each found last, as `health.as_json` has it. Only a daemon makes any."""
+    if holder(places) is None:
+        return {}
+    from reconciler.agent import control  # asyncio is most of what `status` takes
+
+    try:
+        found: dict[str, list[dict[str, Any]]] = control.ask(places.control, {"op": "checks"}, timeout=_ANSWER_SECONDS)[
+            "checks"
+        ]
+    except (OSError, ValueError, KeyError, ReconcilerError):
+        return {}  # a command, or an agent that is just coming or going
+    return found
+
+
+def check_in_words(check: dict[str, Any]) -> str:
+    name = f"{check['name']}: " if check["name"] else ""
+    seen = f"{check['seen']} at {check['at']}" if check["seen"] is not None else "not made yet"
+    row = f", {check['failures']} failures in a row" if check["failures"] else ""
+    trouble = f"; it could not be made: {check['trouble']}" if check["trouble"] else ""
+    return f"{check['role']} {name}{check['check']} -> {seen}{row}{trouble}"
 
 
 def record(places: Places, name: str) -> dict[str, Any] | None:

@@ -67,6 +67,10 @@ class Store:
                 unreadable[name] = f"{path} cannot be read, so {name} is left alone: {error}"
         return Recorded(records, unreadable)
 
+    def ready(self) -> dict[str, int]:
+        rows = [row for data in self._left().values() if (row := _row(data)) is not None]
+        return {row["name"]: row["pid"] for row in rows if row.get("ready") and row.get("pid")}
+
     def _names(self) -> list[str]:
         try:
             with os.scandir(self._places.records) as entries:

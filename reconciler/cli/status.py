@@ -24,8 +24,9 @@ def run(args: argparse.Namespace, places: Places) -> int:
         if not any(row["name"] == args.name for row in rows):
             not_found(args.name)
             return NOT_FOUND
-    agent, notes = holder(places), report.notes(places)
+    agent, notes, checks = holder(places), report.notes(places), report.checks(places)
     if args.output == "json":
+        rows = [{**row, "checks": checks.get(row["name"], [])} for row in rows]
         state = {"pid": agent.pid, "source": agent.source} if agent else None
         shown = {"version": 1, "agent": state, "notes": notes, "containers": rows}
         print(json.dumps(shown if args.name is None else rows, indent=2))
@@ -36,11 +37,11 @@ def run(args: argparse.Namespace, places: Places) -> int:
             print(clean(f"{path}: {why}"))
     for row in rows:
         print()
-        print("\n".join(_lines(row)))
+        print("\n".join(_lines(row, checks.get(row["name"], []))))
     return 0
 
 
-def _lines(row: dict[str, Any]) -> list[str]:
+def _lines(row: dict[str, Any], checks: list[dict[str, Any]]) -> list[str]:
     state = f" ({row['state']})" if row["state"] else ""
     lines = [clean(f"{row['name']}: {row['status']}{state}")]
     if row["message"]:
@@ -48,6 +49,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
     facts = [
         ("pid", row["pid"]),
         ("started", row["startedAt"]),
+        ("ready", "no" if row["pid"] and not row["ready"] else None),
+        *(("check", report.check_in_words(check)) for check in checks),
         ("restarts", row["restarts"] or None),
         ("next try", row["nextTry"]),
         ("last exit", exit_in_words(row["exit"])),

@@ -57,6 +57,7 @@ def _chain(name: str, row: report.JsonRow, places: Places) -> list[tuple[str, st
     chain.append(("now", f"{row['status']}" + (f", pid {row['pid']}" if row["pid"] else "")))
     if row["reason"]:
         chain.append(("reason", row["reason"]))
+    chain += [("check", report.check_in_words(check)) for check in report.checks(places).get(name, [])]
     chain += [("because", part) for part in row["message"].split("; ") if part]
     if row["nextTry"]:
         chain.append(("next", f"tried again at {row['nextTry']}"))

@@ -51,8 +51,7 @@ class Context:
         return seen is not None and seen.running
 
     def ready(self, name: str) -> bool:
-        """What runs is ready."""
-        return self.running(name)
+        return self.observed.ready(name)
 
     def asked(self, name: str) -> tuple[str, ...]:
         """What it depends on, as it is to be; as it was when nobody asks for it any more."""

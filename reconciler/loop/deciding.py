@@ -151,6 +151,10 @@ class Decider:
             return
         if due is not None:
             self._wake(due)
+        health = self._context.observed.health.get(record.name)
+        if health is not None and health.failed:
+            self._act(Op.FAIL, None, health.failed, ChangeClass.RESTART, name=record.name)
+            return
         if record.spec.holder and self._to_be_held(record.name) is None:
             self._act(Op.COMPLETE, None, "nothing nested in it will run again", ChangeClass.DESTROY, name=record.name)
         elif seen.state is ContainerState.DESTROYING:

@@ -44,6 +44,9 @@ class Ledger:
         self._suspended = {name: Suspension.of(details) for name, details in marks.items()}
         self._held = self._marked = frozenset(self._journal.marks(keeping.MARK))
 
+    def ready(self) -> Mapping[str, int]:
+        return self._journal.ready()
+
     @property
     def recorded(self) -> Recorded:
         return Recorded(dict(self._records), dict(self._unreadable))

@@ -90,6 +90,12 @@ def expired(life: Life, spec: ContainerSpec, exit: Termination | None, now: floa
     return ended(life, spec, replace(exit, reason=Reason.DEADLINE_EXCEEDED, message=took), now)
 
 
+def condemned(life: Life, spec: ContainerSpec, exit: Termination | None, why: str, now: float) -> Life:
+    """We end it because it failed its health checks: a failure, however it ends then. exit: None before it has."""
+    exit = exit or Termination(code=None, signal=None, reason=Reason.UNHEALTHY, at=now)
+    return ended(life, spec, replace(exit, reason=Reason.UNHEALTHY, message=why), now)
+
+
 def suspended(life: Life, spec: ContainerSpec, exit: Termination | None, now: float) -> Life:
     """We ended it because it is suspended: no failure, and the run does not count as done."""
     exit = exit or Termination(code=None, signal=None, reason=Reason.DESTROYED, at=now)
@@ -145,6 +151,9 @@ def _known(life: Life, seen: ContainerStatus) -> bool:
     """Whether the end that `seen` reports has been accounted for."""
     if life.started_at is not None or life.exit is None:
         return False
+    began = life.exit.at if seen.started_at is None else seen.started_at
+    if life.exit.reason is Reason.UNHEALTHY and began < life.exit.at:
+        return True  # it was counted when it was condemned
     return seen.termination is None or seen.termination.at <= life.exit.at + SAME_RUN
 
 

@@ -79,6 +79,8 @@ class Operations:
                 return await self._start(job)
             case Op.DESTROY:
                 await self._destroy(job)
+            case Op.FAIL:
+                await self._fail(job)
             case Op.STOP | Op.COMPLETE | Op.SUSPEND | Op.EXPIRE:
                 await self._stop(job)
             case Op.UPDATE | Op.RECORD | Op.ADOPT:
@@ -248,6 +250,16 @@ class Operations:
                 history = life.expired(record.life, record.spec, exit, now)
             case _:
                 history = life.ended_with_parent(record.life, record.spec, exit, now)
+        self._ledger.save(replace(record, life=history))
+
+    async def _fail(self, job: Job) -> None:
+        """Counted before it is ended: an agent that dies in between must not take a graceful exit for a success."""
+        record, why = self._ledger.get(job.action.name), job.action.cause
+        if record is None:
+            return
+        self._ledger.save(replace(record, life=life.condemned(record.life, record.spec, None, why, self._clock())))
+        exit = await self._end(job)
+        history = life.condemned(record.life, record.spec, exit, why, self._clock())
         self._ledger.save(replace(record, life=history))
 
 

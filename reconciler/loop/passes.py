@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from reconciler.errors import Retryable
 from reconciler.loop import stalling
@@ -22,6 +23,7 @@ from reconciler.loop.keeping import dropped, keep
 from reconciler.loop.ledger import Ledger
 from reconciler.loop.life import settle
 from reconciler.loop.lister import Lister
+from reconciler.loop.monitor import Monitor
 from reconciler.loop.observer import Observer
 from reconciler.loop.operations import Operations
 from reconciler.loop.plan import plan as make_plan
@@ -73,6 +75,7 @@ class Passes:
         self._lister = Lister(source, wake, patience=settings.list_patience) if source else None
         self._containerizer = containerizer
         self._observer = Observer(containerizer, wake, patience=settings.observe_patience, limit=settings.observe_limit)
+        self.monitor = Monitor(containerizer, clock, wake)
         self._operations = Operations(
             containerizer=containerizer,
             ledger=self.ledger,
@@ -98,6 +101,7 @@ class Passes:
         self._first_tried: dict[str, float] = {}
 
     def close(self) -> None:
+        self.monitor.close()
         self._observer.close()
         if self._lister is not None:
             self._lister.close()
@@ -115,6 +119,8 @@ class Passes:
         # from here to the end of dispatch nothing is awaited: what is decided on is what there is
         self._take_in(listing)
         self._settle(stale)
+        health = self.monitor.follow(self.ledger.recorded.records, self._observed)
+        self._observed = replace(self._observed, health=health)
         self.plan = make_plan(
             self.desired,
             self.ledger.recorded,
@@ -229,7 +235,7 @@ class Passes:
             return False
         if op == Op.DESTROY:
             return record is not None or seen is not None or name in self._observed.unknown
-        if op in (Op.STOP, Op.COMPLETE, Op.SUSPEND, Op.EXPIRE):
+        if op in (Op.STOP, Op.COMPLETE, Op.SUSPEND, Op.EXPIRE, Op.FAIL):
             return not over(seen)
         if want is None or want.digest != digest:
             return False
@@ -237,6 +243,11 @@ class Passes:
         return not settled or trouble.reason is Reason.NO_EFFECT or name in self.workers.busy
 
     # -- what is asked of it ------------------------------------------------------------------------
+
+    @property
+    def unsettled(self) -> frozenset[str]:
+        """Names of which it has yet to be seen whether they are ready."""
+        return frozenset(name for name, health in self._observed.health.items() if not health.settled)
 
     @property
     def held(self) -> frozenset[str]:

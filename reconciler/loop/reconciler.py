@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
+from reconciler.loop.health import Watch
 from reconciler.loop.outcome import Outcome, not_gone, not_stopped, out_of_time, verdict
 from reconciler.loop.passes import Passes, is_within
 from reconciler.loop.settings import Settings
@@ -53,6 +54,7 @@ class Reconciler:
         async with asyncio.timeout(self.settings.recover):
             await self._containerizer.recover()
         self._passes.ledger.load()
+        self._passes.monitor.believe(self._passes.ledger.ready())
 
     def wake(self) -> None:
         """Look again soon."""
@@ -156,6 +158,10 @@ class Reconciler:
         """Remarks on the source ("source", "watch") and on its files (by path)."""
         return self._passes.notes()
 
+    def checks(self) -> dict[str, tuple[Watch, ...]]:
+        """What health checks found, each the last time, of what runs and has any."""
+        return self._passes.monitor.watches()
+
     @property
     def desired(self) -> Desired:
         return self._passes.desired
@@ -218,7 +224,8 @@ class Reconciler:
 
     def _verdict(self) -> Outcome | None:
         passes = self._passes
-        return verdict(passes.desired, passes.plan, passes.own_rows(), {*passes.workers.busy, *passes.busy_files})
+        busy = {*passes.workers.busy, *passes.busy_files, *passes.unsettled}
+        return verdict(passes.desired, passes.plan, passes.own_rows(), busy)
 
     def _left(self, names: Collection[str] | None) -> frozenset[str]:
         """What is still there of what is to go; everything that is there is doomed when so asked."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.loop.health import Health
 from reconciler.loop.suspending import Suspension, suspended
 from reconciler.loop.texts import ending, exit_json, span, timestamp
 from reconciler.loop.values import (
@@ -96,13 +97,15 @@ class _Maker:
         origin = want.origin if want else record.origin if record else mention.origin if mention else None
         life = record.life if record else None
         exit = life.exit if life else seen.termination if seen else None
+        if facts.busy.get(name) is Op.FAIL:
+            exit = None  # it is counted already, but has yet to end
         return Row(
             name=name,
             parent=name.rpartition(".")[0] or None,
             type=spec.type if spec else seen.containerizer if seen else "mesos",
             status=verdict.status,
             state=seen.state if seen else None,
-            ready=verdict.status is Status.RUNNING,
+            ready=verdict.status is Status.RUNNING and facts.observed.ready(name),
             pid=seen.pid if seen and not over(seen) else None,
             restarts=max(life.starts - 1, 0) if life else 0,
             generation=record.generation if record else 0,
@@ -175,6 +178,12 @@ class _Maker:
         if wait is not None:
             parts.append(f"its new version {self._waiting_for(wait)[1]}")
         reason = trouble.reason if trouble else kept.reason if kept else None
+        health = self._facts.observed.health.get(name, Health())
+        if health.failing:
+            parts.insert(0, health.failing)
+            return _Verdict(Status.UNHEALTHY, "; ".join(part for part in parts if part), Reason.UNHEALTHY)
+        if health.waiting:
+            parts.insert(0, f"not ready: {health.waiting}")
         return _Verdict(Status.RUNNING, "; ".join(part for part in parts if part), reason)
 
     def _waiting_for(self, wait: Wait) -> tuple[Status, str, float | None]:
@@ -233,7 +242,7 @@ class _Maker:
             message = f"its parent {parent} does not exist: no file defines it"
             return _Verdict(Status.BLOCKED, message, Reason.PARENT_NOT_RUNNING)
         above = self._verdict(parent) if parent else None
-        if above is not None and above.status is not Status.RUNNING:
+        if above is not None and above.status not in (Status.RUNNING, Status.UNHEALTHY):
             return self._below(parent, above)
         return _waiting(record)
 

@@ -57,6 +57,8 @@ def _ending(termination: Termination) -> str:
         return "ended with its parent"
     if termination.reason is Reason.OUT_OF_MEMORY or termination.oom_killed:
         return "was killed for lack of memory"
+    if termination.reason is Reason.UNHEALTHY:
+        return "was ended as unhealthy"
     if termination.reason is Reason.DEADLINE_EXCEEDED:
         return "ran for too long"
     if termination.signal is not None:

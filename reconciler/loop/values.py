@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from reconciler.loop.health import Health
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.spec.model import ContainerSpec
 from reconciler.states import ChangeClass, ContainerState, Reason, Status
@@ -135,10 +136,17 @@ class Recorded:
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What the containerizers report. A name in neither map is certainly absent.
-    `unknown`: name → why it could not be observed; nothing destructive is done to it."""
+    `unknown`: name → why it could not be observed; nothing destructive is done to it.
+    `health`: of those that run and have checks."""
 
     containers: Mapping[str, ContainerStatus] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
+    health: Mapping[str, Health] = field(default_factory=dict)
+
+    def ready(self, name: str) -> bool:
+        """It runs, and its checks, if it has any, say that it serves."""
+        seen, health = self.containers.get(name), self.health.get(name)
+        return seen is not None and seen.running and (health is None or health.ready)
 
 
 def over(seen: ContainerStatus | None) -> bool:
@@ -164,6 +172,7 @@ class Op(StrEnum):
     complete end a holder that has nothing left to hold
     suspend  end the instance, keep the record: it is suspended
     expire   end a run that has taken longer than its maxCompletionTime
+    fail     end a run that has failed its health checks
     destroy  end it, then forget the record with logs and sandbox
     """
 
@@ -176,6 +185,7 @@ class Op(StrEnum):
     COMPLETE = "complete"
     SUSPEND = "suspend"
     EXPIRE = "expire"
+    FAIL = "fail"
     DESTROY = "destroy"
 
     @property
@@ -184,7 +194,7 @@ class Op(StrEnum):
 
     @property
     def ends(self) -> bool:
-        return self in (Op.STOP, Op.COMPLETE, Op.SUSPEND, Op.EXPIRE, Op.DESTROY)
+        return self in (Op.STOP, Op.COMPLETE, Op.SUSPEND, Op.EXPIRE, Op.FAIL, Op.DESTROY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +297,10 @@ class Journal(Protocol):
     `remove`, `flush` and `publish` in threads, at most one of each kind and name at a time."""
 
     def load(self) -> Recorded: ...
+
+    def ready(self) -> Mapping[str, int]:
+        """What an earlier agent found ready, as far as it is still known: name → pid."""
+        ...
 
     def save(self, record: Record) -> None: ...
 

@@ -34,6 +34,10 @@ Usage = Mapping[str, int | float | None]
 """Figures by name; None for what is unlimited or cannot be had here."""
 
 
+ENDED_AS_FAILED = frozenset({Reason.DEADLINE_EXCEEDED, Reason.UNHEALTHY})
+"""Runs that we ended because they had gone wrong: failures, however they took it."""
+
+
 class LaunchResult(Enum):
     LAUNCHED = "launched"
     ALREADY_LAUNCHED = "already launched"
@@ -93,7 +97,7 @@ class Termination:
 
     @property
     def success(self) -> bool:
-        return self.code == 0 and self.signal is None and self.reason is not Reason.DEADLINE_EXCEEDED
+        return self.code == 0 and self.signal is None and self.reason not in ENDED_AS_FAILED
 
 
 @dataclass(frozen=True, slots=True)

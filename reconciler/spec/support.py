@@ -17,7 +17,6 @@ _WHOLE_FIELDS = {
     "networks": "networks",
     "ports": "ports",
     "devices": "devices",
-    "health_checks": "healthChecks",
     "isolators": "isolators",
     "docker": "docker",
 }

@@ -79,8 +79,9 @@ class Launcher(Protocol):
         """Whatever must exist before the fork; hierarchy → cgroup directory. Blocks."""
         ...
 
-    def places(self, name: str) -> dict[str, int]:
-        """Of what was created, the descriptors that the fork needs, by role: the caller's to close. Blocks."""
+    def places(self, name: str, *, ends: bool = True) -> dict[str, int]:
+        """Of what was created, the descriptors that the fork needs, by role: the caller's to close. Blocks.
+        ends: those too by which all of the container is killed when the process ends."""
         ...
 
     async def fork(self, fork: Fork) -> Forked: ...

@@ -44,7 +44,7 @@ class LinuxLauncher:
         return self.tree.create(name)
 
     def places(self, name: str, *, ends: bool = True) -> dict[str, int]:
-        """By which the child is placed, and, with `ends`, what it leaves is ended later."""
+        """By which the child is placed, and what it leaves is ended later."""
         fds: dict[str, int] = {}
         try:
             for hierarchy, directory in self.tree.process_dirs(name).items():

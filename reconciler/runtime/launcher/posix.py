@@ -39,7 +39,7 @@ class PosixLauncher:
     def create(self, name: str) -> Mapping[str, str]:
         return {}
 
-    def places(self, name: str) -> dict[str, int]:
+    def places(self, name: str, *, ends: bool = True) -> dict[str, int]:
         return {}
 
     async def fork(self, fork: Fork) -> Forked:

@@ -79,14 +79,14 @@ class CommandCheck:
         run = self._container
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         fds = {"stdin": null, "stdout": into, "stderr": into, "exit": told}
-        files = {role: self._own(fd) for role, fd in open_files(run.plan).items()}
         try:
+            more = await asyncio.to_thread(self._given)
             fork = Fork(
                 name=run.name,
                 run=self._token,
                 plan=self._plan(),
                 clone=(),
-                fds={**fds, **files},
+                fds={**fds, **{role: self._own(fd) for role, fd in more.items()}},
                 parent=self._parent,
                 enter_pid="pid" in self._differ(),
                 transient=True,
@@ -102,6 +102,16 @@ class CommandCheck:
             os.close(null)
             os.close(into)
             os.close(told)
+
+    def _given(self) -> dict[str, int]:
+        """Its place in the container's cgroups, and what the steps of its plan read."""
+        places = self._launcher.places(self._container.name, ends=False)
+        try:
+            return {**places, **open_files(self._container.plan)}
+        except BaseException:
+            for fd in places.values():
+                os.close(fd)
+            raise
 
     def _plan(self) -> Mapping[str, Any]:
         plan = inside.plan(self._container.plan, self._differ(), self._argv, env={}, init=True)

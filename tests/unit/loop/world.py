@@ -18,8 +18,9 @@ from reconciler.errors import LaunchFailed, Retryable
 from reconciler.loop.events import Event
 from reconciler.loop.reconciler import Reconciler, Settings
 from reconciler.loop.values import Record, Recorded, Row
-from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, LaunchResult, Termination, Usage
+from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, Finding, LaunchResult, Termination, Usage
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
+from reconciler.spec.policies import HealthCheck
 from reconciler.spec.sources.listing import Listing
 from reconciler.states import ContainerState, Reason
 from tests.unit.loop.values import NOW, SOURCE, listing
@@ -71,6 +72,8 @@ class Behaviour:
     silent: bool = False
     supported: bool = True
     refusal: str | None = None
+    check_seconds: float = 0.0
+    findings: dict[str, bool | Exception] = field(default_factory=dict)
     runs_as: str | None = None  # the digest of what runs instead of what was asked for
 
 
@@ -83,6 +86,7 @@ class Containers:
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     launches: Counter[str] = field(default_factory=Counter)
     updates: list[tuple[str, ResourceAmounts]] = field(default_factory=list)
+    checks: list[tuple[str, str, float]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     on_change: Callable[[], None] = lambda: None
     name: str = "fake"
@@ -141,6 +145,15 @@ class Containers:
     async def wait(self, name: str) -> Termination | None:
         raise NotImplementedError
 
+    async def check(self, name: str, check: HealthCheck) -> Finding:
+        behaviour = self.of(name)
+        self.checks.append((name, check.what, clock()))
+        await asyncio.sleep(behaviour.check_seconds)
+        found = behaviour.findings.get(check.what, True)
+        if isinstance(found, Exception):
+            raise found
+        return Finding(found, "fine" if found else "refused")
+
     async def kill(self, name: str, signal: int) -> bool:
         raise NotImplementedError
 
@@ -193,6 +206,9 @@ class Records:
 
     def load(self) -> Recorded:
         return Recorded(dict(self.kept))
+
+    def ready(self) -> dict[str, int]:
+        return {row.name: row.pid for row in self.rows.values() if row.ready and row.pid}
 
     def save(self, record: Record) -> None:
         if self.full:

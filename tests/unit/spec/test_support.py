@@ -24,6 +24,7 @@ def fields(**written: Any) -> list[str]:
         {"namespaces": {"pid": "host", "ipc": "private", "shmSize": 1, "network": "private", "user": "host"}},
         {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
         {"security": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}, "seccomp": "/etc/strict.json"}},
+        {"shell": "a", "healthChecks": [{"tcp": {"port": 1}}]},
         {"security": {"noNewPrivileges": False, "privileged": True}},
         {"env": {"A": {"secretFile": "/x"}}, "volumes": [{"type": "tmpfs", "target": "/x"}]},
         {"rlimits": {"core": {"soft": 0, "hard": 0}}, "sysctls": {"kernel.shmmax": "1"}},
@@ -48,7 +49,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
         ({"volumes": [{"type": "image", "source": "x", "target": "/x"}]}, "volumes[0].type"),
         ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
-        ({"healthChecks": [{"tcp": {"port": 1}}]}, "healthChecks"),
     ],
 )
 def test_what_has_no_runtime_yet_is_named(written: dict[str, Any], field: str) -> None:
