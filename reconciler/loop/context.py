@@ -6,7 +6,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from reconciler.loop.ordering import met
-from reconciler.loop.values import Desired, Observed, Recorded, Trouble, ancestors, over
+from reconciler.loop.values import Desired, DesiredContainer, Observed, Record, Recorded, Trouble, ancestors, over
+from reconciler.spec.changes import Change, compare, compare_contents
 from reconciler.spec.model import ContainerSpec, Dependency
 
 
@@ -69,6 +70,13 @@ class Context:
             return False
         record = self.recorded.records.get(name)
         return met(dependency.condition, record, running=self.running(name), ready=self.ready(name))
+
+
+def changes_of(record: Record, want: DesiredContainer) -> tuple[Change, ...]:
+    """What differs between what was applied and what is asked for."""
+    if record.digest == want.digest:
+        return ()
+    return (*compare(record.spec, want.spec), *compare_contents(record.contents, want.contents))
 
 
 def _needs(spec: ContainerSpec | None) -> tuple[str, ...]:

@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from reconciler.loop.context import Context
+from reconciler.loop.context import Context, changes_of
 from reconciler.loop.digests import launch_digest, outdated
+from reconciler.loop.initialising import initialises, reruns
 from reconciler.loop.keeping import why_gone
 from reconciler.loop.life import deadline
-from reconciler.loop.ordering import circle, reruns
+from reconciler.loop.ordering import circle
 from reconciler.loop.texts import ending, place, span
 from reconciler.loop.values import Action, DesiredContainer, Hold, Op, Record, Wait
 from reconciler.runtime.containerizer import ContainerStatus
-from reconciler.spec.changes import Change, compare, compare_contents
+from reconciler.spec.changes import Change
 from reconciler.states import ChangeClass, ContainerState, Reason
 
 
@@ -88,7 +89,7 @@ class Decider:
             self._act(Op.SUSPEND, None, f"it is {self._context.suspended[name]}", ChangeClass.DESTROY, name=name)
         elif want is not None and record is not None:
             if record.digest != want.digest:
-                changes = _changes(record, want)
+                changes = changes_of(record, want)
                 renew = any(change.change is not ChangeClass.LIVE for change in changes)
                 self._act(Op.RECORD, want, _cause(changes), ChangeClass.LIVE, renew=renew)
             else:
@@ -106,18 +107,18 @@ class Decider:
 
     def _both(self, want: DesiredContainer, record: Record, seen: ContainerStatus | None) -> None:
         name, alive = record.name, self._context.alive(record.name)
-        changes = _changes(record, want) if record.digest != want.digest else ()
+        changes = changes_of(record, want)
         replaced = [change for change in changes if change.change is not ChangeClass.LIVE]
         above = self._parent_action(name)
         if above is not None and above.op.starts:
             self._with_parent(want, record, replaced, above)
         elif alive and not self._parent_up(name):
             self._stop_below(name)
-        elif replaced and want.spec.init_container and self._reruns(want.spec.parent):
+        elif replaced and want.spec.init_container and reruns(self._context, self._nested[want.spec.parent or ""]):
             return  # it runs anew with its parent, which waits for something itself
         elif replaced:
             self._start(Op.RESTART, want, _joined(replaced), renew=True)
-        elif alive and (cause := self._reruns(name)) is not None:
+        elif alive and (cause := reruns(self._context, self._nested[name])) is not None:
             self._start(Op.RESTART, want, cause, renew=True)
         elif record.digest != want.digest:
             self._live(want, changes, alive)
@@ -135,7 +136,7 @@ class Decider:
             return  # it ends with the parent's old run, and was started once already
         elif above.renew:
             self._start(Op.RESTART, want, f"its parent {above.name} restarts", renew=True)
-        elif not record.life.finished or self._initialises(want):
+        elif not record.life.finished or initialises(self._context.desired, want.spec):
             began = record.life.starts > 0
             self._start(Op.RESTART if began else Op.CREATE, want, f"its parent {above.name} restarts")
 
@@ -195,34 +196,6 @@ class Decider:
     def _moved(self, want: DesiredContainer, record: Record) -> None:
         if want.origin.file != record.origin.file:
             self._act(Op.RECORD, want, f"moved from {record.origin.file} to {want.origin.file}", ChangeClass.LIVE)
-
-    # -- init containers ----------------------------------------------------------------------------
-
-    def _initialises(self, want: DesiredContainer) -> bool:
-        """It is an init container, or nested in one: it runs with every start of the parent."""
-        above = self._context.desired.containers.get(want.spec.parent or "")
-        return want.spec.init_container or (above is not None and self._initialises(above))
-
-    def _reruns(self, parent: str | None) -> str | None:
-        """Why its tree has to start anew for the sake of an init container."""
-        context = self._context
-        wanted = {name: context.desired.containers.get(name) for name in self._nested[parent or ""]}
-        nested = {name: want for name, want in wanted.items() if want is not None}
-        if not any(want.spec.init_container for want in nested.values()):
-            return None
-
-        def changed(name: str) -> str | None:
-            record = context.recorded.records.get(name)
-            if record is None:
-                return "it is new"
-            changes = _changes(record, nested[name]) if record.digest != nested[name].digest else ()
-            return _joined([change for change in changes if change.change is not ChangeClass.LIVE]) or None
-
-        def begun(name: str) -> bool:
-            record = context.recorded.records.get(name)
-            return record is not None and record.life.starts > 0
-
-        return reruns(parent or "", {name: want.spec for name, want in nested.items()}, changed, begun)
 
     # -- parents and nested -------------------------------------------------------------------------
 
@@ -326,11 +299,7 @@ class Decider:
 
 
 def _live_only(record: Record, want: DesiredContainer) -> bool:
-    return all(change.change is ChangeClass.LIVE for change in _changes(record, want))
-
-
-def _changes(record: Record, want: DesiredContainer) -> tuple[Change, ...]:
-    return (*compare(record.spec, want.spec), *compare_contents(record.contents, want.contents))
+    return all(change.change is ChangeClass.LIVE for change in changes_of(record, want))
 
 
 def _cause(changes: tuple[Change, ...]) -> str:

@@ -9,7 +9,7 @@ a condition is judged by what is observed and recorded, so it outlives the agent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 from reconciler.loop.life import OURS
 from reconciler.loop.values import Life, Record, ancestors
@@ -97,24 +97,3 @@ def met(condition: str, record: Record | None, *, running: bool, ready: bool) ->
     """Whether a dependency is as far as `condition` asks. What has completed was started."""
     done = record is not None and completed(record.life)
     return {"Started": running or done, "Ready": running and ready, "Completed": done}[condition]
-
-
-def reruns(
-    parent: str,
-    nested: Mapping[str, ContainerSpec],
-    changed: Callable[[str], str | None],
-    begun: Callable[[str], bool],
-) -> str | None:
-    """Why the parent's tree has to start anew: an init container is new or changed, and something that comes after it
-    has been started already. `nested`: the containers directly below by name; `changed`: how, None when it did not."""
-    for name, spec in nested.items():
-        if spec.init_container and (how := changed(name)) is not None:
-            after = {name}
-            while (
-                more := {other for other, one in nested.items() if after & {each.container for each in one.depends_on}}
-                - after
-            ):
-                after |= more
-            if any(begun(other) for other in after - {name}):
-                return f"its init container {name.removeprefix(parent + '.')} runs anew: {how}"
-    return None

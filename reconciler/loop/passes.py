@@ -147,7 +147,8 @@ class Passes:
             self.ledger.tell(event)
         self.retry_after = listing.retry_after
         self.busy_files = listing.busy
-        self._approved &= dropped(desired, recorded).keys()
+        if desired.complete:
+            self._approved &= dropped(desired, recorded).keys()
         self.desired, held = keep(desired, recorded, self._approved, self.ledger.held)
         if desired.complete:
             self.ledger.hold(held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -167,8 +168,9 @@ def test_after_a_reboot_everything_is_as_recorded_before_the_source_can_be_read(
         world.succeed("suspend", "off")
         agent.kill()
     pids = [row["pid"] for row in world.rows().values() if row["pid"]]
-    for pid in [*pids, *(keeper.pid for keeper in world.keepers())]:
-        os.kill(pid, signal.SIGKILL)
+    for pid in [*(keeper.pid for keeper in world.keepers()), *pids]:
+        with contextlib.suppress(ProcessLookupError):  # it ended with its parent
+            os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(row["pid"] for row in world.rows().values()), "nothing runs")
     shutil.rmtree(world.runtime)
     world.specs.rename(world.aside / "unmounted")
