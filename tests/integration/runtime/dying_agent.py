@@ -52,6 +52,7 @@ async def drive(world: World, step: str, name: str, script: str) -> None:
         if step == "destroying":
             await agent.destroy(name)
         if step == "told":
+            await agent.says(name, "ready")
             ending = asyncio.create_task(agent.destroy(name, grace=GRACE))
             await agent.says(name, "told")
             assert not ending.done()

@@ -352,7 +352,7 @@ async def test_the_deadline_of_a_kill_survives_the_agent(either: World, agents: 
     def clock() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    await die_at(agents, either, "told", "trap 'echo told' TERM; while :; do sleep 0.05; done")
+    await die_at(agents, either, "told", "trap 'echo told' TERM; echo ready; while :; do sleep 0.05; done")
     record = either.checkpoint("job")
     assert record.kill_at is not None and clock() < record.kill_at <= clock() + GRACE
     assert observe_runs(either.run)["job"].state is ContainerState.DESTROYING, "without an agent too"
