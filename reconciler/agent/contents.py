@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 
 from reconciler.agent.paths import Places
-from reconciler.spec.sources.contents import FollowedSource, Inner
+from reconciler.spec.sources.contents import FollowedSource
+from reconciler.spec.sources.source import Source
 
 _BYTES = 32
 
 
-def followed(source: Inner, places: Places, *, dry: bool = False) -> FollowedSource:
+def followed(source: Source, places: Places, *, dry: bool = False) -> FollowedSource:
     """dry: nothing is written; without a key nothing was recorded under one, and any will do."""
     return FollowedSource(source, _known(places) or (os.urandom(_BYTES) if dry else _made(places)))
 

@@ -95,6 +95,7 @@ def _recorded(places: Places, known: Mapping[str, JsonRow]) -> dict[str, JsonRow
                 generation=data["generation"],
                 digest=data["digest"],
                 source=data["origin"]["file"],
+                commit=_recorded_commit(data["origin"]),
                 exit=_recorded_exit(data["life"]),
                 sandbox=str(sandbox_of(places, name)),
             )
@@ -110,6 +111,11 @@ def _recorded(places: Places, known: Mapping[str, JsonRow]) -> dict[str, JsonRow
 def _with_ancestors(name: str) -> tuple[str, ...]:
     labels = name.split(".")
     return tuple(".".join(labels[:end]) for end in range(1, len(labels) + 1))
+
+
+def _recorded_commit(origin: Mapping[str, Any]) -> JsonRow | None:
+    commit = origin.get("commit")
+    return {**commit, "time": timestamp(commit["time"])} if commit else None
 
 
 def _recorded_exit(life: Mapping[str, Any]) -> JsonRow | None:
@@ -135,6 +141,7 @@ def _row(name: str, **known: Any) -> JsonRow:
         "generation": 0,
         "digest": "",
         "source": "",
+        "commit": None,
         "message": "",
         "reason": None,
         "startedAt": None,

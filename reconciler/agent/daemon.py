@@ -1,6 +1,6 @@
 """The daemon of `reconciler run`: wiring, signals, the control socket, and the line `ready`.
 
-    DirectorySource ──hints──▶ Reconciler ◀──exits── Containerizer        control socket ──▶ Reconciler
+    Source ──hints──▶ Reconciler ◀──exits── Containerizer        control socket ──▶ Reconciler
 
 Holds the lock for as long as it lives. SIGTERM and SIGINT end the agent, never a container. `ready` is said once
 each name has been tried: on stdout, and to whoever asked by NOTIFY_SOCKET (sd_notify(3)).
@@ -16,10 +16,9 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from reconciler import __version__
-from reconciler.agent.contents import followed
+from reconciler.agent import sources
 from reconciler.agent.control import Answer, Handler, Request, Server
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import AgentLock, owner_id
@@ -27,6 +26,7 @@ from reconciler.agent.node import labels
 from reconciler.agent.notify import Notifier
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
+from reconciler.agent.sources import SourceChoice
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
 from reconciler.loop.events import Event
@@ -36,7 +36,6 @@ from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.runtime.build import build, choose_launcher
-from reconciler.spec.sources.directory import DirectorySource
 from reconciler.states import EventType
 
 _NOTIFY_SECONDS = 5.0
@@ -47,15 +46,16 @@ log = logging.getLogger(__name__)
 class Daemon:
     """One agent on one source."""
 
-    def __init__(self, places: Places, directory: Path, options: AgentOptions, notify: Sequence[str]) -> None:
+    def __init__(self, places: Places, choice: SourceChoice, options: AgentOptions, notify: Sequence[str]) -> None:
         self.places = places
         self.notifier = Notifier(notify)
         self._events = EventLog(places)
-        self.source = DirectorySource(directory, self._wake)
+        self._choice = choice
+        self.source = sources.build(choice, places, self._wake)
         containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
         settings = Settings(node_labels=labels(dict(options.node_labels)))
         store = Store(places, self.notifier.hear)
-        self.reconciler = Reconciler(followed(self.source, places), containerizer, store, settings=settings)
+        self.reconciler = Reconciler(self.source, containerizer, store, settings=settings)
         self._stop = asyncio.Event()
 
     def _wake(self) -> None:
@@ -68,7 +68,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         server = Server(self.places.control, self._handlers())
         await asyncio.to_thread(self.source.start)
-        self._tell(EventType.AGENT_STARTED, f"reconciler {__version__}, pid {os.getpid()}, on {self.source.identity}")
+        self._tell(EventType.AGENT_STARTED, f"reconciler {__version__}, pid {os.getpid()}, on {self._choice}")
         try:
             await self.reconciler.start()
             await server.start()
@@ -98,13 +98,13 @@ class Daemon:
         }
 
     async def _ping(self, request: Request) -> Answer:
-        return {"ok": True, "pid": os.getpid(), "source": self.source.identity}
+        return {"ok": True, "pid": os.getpid(), "source": str(self._choice)}
 
     async def _apply(self, request: Request) -> Answer:
         source = request.get("source")
-        if source != self.source.identity:
-            raise ReconcilerError(f"the running agent converges {self.source.identity}, not {source}")
-        return _answer(await self.reconciler.apply(_seconds(request)))
+        if source != str(self._choice):
+            raise ReconcilerError(f"the running agent converges {self._choice}, not {source}")
+        return _answer(await sources.converge(self.source, self.reconciler, _seconds(request)))
 
     async def _destroy(self, request: Request) -> Answer:
         names = _names(request)
@@ -150,23 +150,23 @@ def _seconds(request: Request) -> float:
     return float(seconds)
 
 
-def run(places: Places, directory: Path, options: AgentOptions, notify: Sequence[str] = ()) -> int:
+def run(places: Places, choice: SourceChoice, options: AgentOptions, notify: Sequence[str] = ()) -> int:
     """Until SIGTERM or SIGINT. notify: commands and webhooks, see `notify`. Raises ReconcilerError for what keeps it
     from starting."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     name, why = choose_launcher(options.launcher)
-    with AgentLock(places, str(directory), options.remember()):
-        if not directory.is_dir():
-            log.warning("%s is no directory: nothing is started or pruned until it is", directory)
+    with AgentLock(places, str(choice), options.remember()):
+        if choice.doubt:
+            log.warning(choice.doubt)
         log.info("launcher %s (%s); root %s, runtime directory %s", name, why, places.root, places.runtime_dir)
-        asyncio.run(_run(places, directory, options, notify))
+        asyncio.run(_run(places, choice, options, notify))
     return 0
 
 
-async def _run(places: Places, directory: Path, options: AgentOptions, notify: Sequence[str]) -> None:
-    await Daemon(places, directory, options, notify).run()
+async def _run(places: Places, choice: SourceChoice, options: AgentOptions, notify: Sequence[str]) -> None:
+    await Daemon(places, choice, options, notify).run()
 
 
 def _say_ready() -> None:

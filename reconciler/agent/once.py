@@ -14,13 +14,12 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from reconciler.agent import control, node
-from reconciler.agent.contents import followed
+from reconciler.agent import control, node, sources
 from reconciler.agent.lock import AgentAlive, AgentLock, holder, known_owner, owner_id, remembered_flags
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
+from reconciler.agent.sources import SourceChoice
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
 from reconciler.loop import keeping, suspending
@@ -29,9 +28,9 @@ from reconciler.loop.preview import Preview, preview
 from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
-from reconciler.loop.values import Op, Refusal, Source
+from reconciler.loop.values import Op, Refusal
 from reconciler.runtime.build import RuntimeSettings, build, end, observe, refused
-from reconciler.spec.sources.directory import DirectorySource
+from reconciler.spec.sources.source import Source
 from reconciler.states import Reason, Status
 
 _DESTROY_SECONDS = 300.0
@@ -55,36 +54,38 @@ class Done:
     message: str = ""
 
 
-def apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Done:
+def apply(places: Places, choice: SourceChoice, options: AgentOptions, seconds: float) -> Done:
     """Converge once and leave everything running. Raises InTheWay for an agent on another source."""
     try:
         with AgentLock(places, None, options.remember()):
-            outcome = asyncio.run(_apply(places, directory, options, seconds))
+            outcome = asyncio.run(_apply(places, choice, options, seconds))
             return _done(outcome)
     except AgentAlive as alive:
-        if alive.source != str(directory):
+        if alive.source != str(choice):
             raise InTheWay(f"{alive.message}; stop it, or use another --root") from None
-    return _ask(places, {"op": "apply", "source": str(directory), "timeout": seconds})
+    return _ask(places, {"op": "apply", "source": str(choice), "timeout": seconds})
 
 
-async def _apply(places: Places, directory: Path, options: AgentOptions, seconds: float) -> Outcome:
-    source = followed(DirectorySource(directory, lambda: None), places)
+async def _apply(places: Places, choice: SourceChoice, options: AgentOptions, seconds: float) -> Outcome:
+    source = sources.build(choice, places, lambda: None)
     labels = node.labels(dict(options.node_labels))
     reconciler = _reconciler(places, options.settings(places, owner_id(places)), source, labels)
     try:
         await reconciler.start()
-        return await reconciler.apply(seconds)
+        return await sources.converge(source, reconciler, seconds)
     finally:
+        await asyncio.to_thread(source.stop)
         await reconciler.close()
 
 
-def plan(places: Places, directory: Path, options: AgentOptions) -> Preview:
+def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview:
     """Takes no lock and leaves everything as it was."""
-    source = followed(DirectorySource(directory, lambda: None), places, dry=True)
-    listing, deadline = source.list(), time.monotonic() + _SETTLE_SECONDS
-    while listing.retry_after is not None and time.monotonic() < deadline:
-        time.sleep(listing.retry_after)
-        listing = source.list()
+    with sources.looked_at(choice, places) as source:
+        stale, listing = source.refresh(), source.list()
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while listing.retry_after is not None and time.monotonic() < deadline:
+            time.sleep(listing.retry_after)
+            listing = source.list()
     settings = options.settings(places, known_owner(places) or "none")
     store = Store(places)
     found = preview(
@@ -97,7 +98,7 @@ def plan(places: Places, directory: Path, options: AgentOptions) -> Preview:
         held=frozenset(store.marks(keeping.MARK)),
         by_command={name: Suspension.of(details) for name, details in store.marks(suspending.MARK).items()},
     )
-    return _on_this_host(found, settings)
+    return _on_this_host(replace(found, stale=stale), settings)
 
 
 def _on_this_host(found: Preview, settings: RuntimeSettings) -> Preview:
@@ -120,7 +121,7 @@ def _on_this_host(found: Preview, settings: RuntimeSettings) -> Preview:
         if action.op is Op.CREATE:  # else what runs of it goes on, and is enough for what depends on it
             absent.add(action.name)
     desired = replace(found.desired, refusals={**found.desired.refusals, **refusals})
-    return Preview(desired, replace(found.plan, actions=tuple(actions)))
+    return replace(found, desired=desired, plan=replace(found.plan, actions=tuple(actions)))
 
 
 def destroy(places: Places, names: Sequence[str]) -> Done:
@@ -226,7 +227,7 @@ def _stop_agent(places: Places) -> None:
 
 def _clear(places: Places) -> None:
     """What is left in the runtime directory once no container is."""
-    for directory in (places.rows, places.marks):
+    for directory in (places.rows, places.marks, places.sources):
         shutil.rmtree(directory, ignore_errors=True)
     for path in (places.notes, places.control, places.claim):
         path.unlink(missing_ok=True)

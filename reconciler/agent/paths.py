@@ -49,6 +49,11 @@ class Places:
         return self.root / "marks"
 
     @property
+    def sources(self) -> Path:
+        """What was fetched of sources that are elsewhere."""
+        return self.root / "sources"
+
+    @property
     def rows(self) -> Path:
         return self.runtime_dir / "rows"
 

@@ -32,6 +32,7 @@ from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
 from reconciler.runtime.containerizer import Termination
 from reconciler.spec import normal
+from reconciler.spec.sources.listing import Commit
 from reconciler.states import Reason
 
 RECORD = "record.json"
@@ -213,11 +214,21 @@ def _to_json(record: Record) -> dict[str, Any]:
         "spec": normal.dump(record.spec),
         "digest": record.digest,
         "generation": record.generation,
-        "origin": asdict(record.origin),
+        "origin": _origin_json(record.origin),
         "life": asdict(record.life),
         "deleting": record.deleting,
         "contents": dict(record.contents),
     }
+
+
+def _origin_json(origin: Origin) -> dict[str, Any]:
+    """A commit is only there where the source has such: earlier versions know of none."""
+    return {key: value for key, value in asdict(origin).items() if key != "commit" or value is not None}
+
+
+def _origin(data: Mapping[str, Any]) -> Origin:
+    commit = data.get("commit")
+    return Origin(data["source"], data["file"], data["line"], Commit(**commit) if commit else None)
 
 
 def _from_json(data: dict[str, Any], name: str) -> Record:
@@ -234,7 +245,7 @@ def _from_json(data: dict[str, Any], name: str) -> Record:
         spec=normal.load(data["spec"], data["schema"]),
         digest=data["digest"],
         generation=data["generation"],
-        origin=Origin(**data["origin"]),
+        origin=_origin(data["origin"]),
         life=Life(**life),
         deleting=data["deleting"],
         contents=data.get("contents", {}),

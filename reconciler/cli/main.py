@@ -27,7 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("check", "validate specs without touching anything"),
     "plan": ("plan", "say what would be done, with the cause of each action"),
     "apply": ("apply", "converge once and leave everything running"),
-    "run": ("run", "watch a directory and converge until told to stop"),
+    "run": ("run", "follow a directory or a git repository and converge until told to stop"),
     "ps": ("ps", "list what there is"),
     "status": ("status", "how the source and each container are"),
     "why": ("why", "the chain from the file to what is the case"),

@@ -1,17 +1,17 @@
-"""`plan DIR`: what would be done, a line per action with its cause. Exit 0: nothing; 2: changes; 1: an error."""
+"""`plan SOURCE`: what would be done, a line per action with its cause. Exit 0: nothing; 2: changes; 1: an error."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from reconciler.agent.paths import Places, absolute
-from reconciler.cli import agent_options
+from reconciler.agent.paths import Places
+from reconciler.cli import agent_options, source_options
 from reconciler.cli.table import clean, complain
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR")
+    source_options.add(parser)
     agent_options.add(parser)
 
 
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import plan
     from reconciler.loop.plan import as_json, render
 
-    found = plan(places, absolute(args.directory), agent_options.chosen(args))
+    found = plan(places, source_options.chosen(args), agent_options.chosen(args))
     if args.output == "json":
         print(json.dumps({**as_json(found.plan), "errors": list(found.complaints)}, indent=2))
     else:

@@ -1,16 +1,16 @@
-"""`run DIR`: the daemon, in the foreground, until SIGTERM or SIGINT; containers stay."""
+"""`run SOURCE`: the daemon, in the foreground, until SIGTERM or SIGINT; containers stay."""
 
 from __future__ import annotations
 
 import argparse
 
 from reconciler.agent.lock import AgentAlive
-from reconciler.agent.paths import Places, absolute
-from reconciler.cli import agent_options
+from reconciler.agent.paths import Places
+from reconciler.cli import agent_options, source_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="absolute or not, it is this path that owns its names")
+    source_options.add(parser)
     parser.add_argument(
         "--notify",
         action="append",
@@ -25,6 +25,6 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import InTheWay
 
     try:
-        return run_daemon(places, absolute(args.directory), agent_options.chosen(args), args.notify or ())
+        return run_daemon(places, source_options.chosen(args), agent_options.chosen(args), args.notify or ())
     except AgentAlive as alive:
         raise InTheWay(alive.message) from None

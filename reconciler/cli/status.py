@@ -55,9 +55,18 @@ def _lines(row: dict[str, Any], checks: list[dict[str, Any]]) -> list[str]:
         ("next try", row["nextTry"]),
         ("last exit", exit_in_words(row["exit"])),
         ("source", row["source"] or None),
+        ("commit", commit_in_words(row)),
         ("sandbox", row["sandbox"] or None),
     ]
     return lines + [f"  {label + ':':<11}{clean(str(value))}" for label, value in facts if value is not None]
+
+
+def commit_in_words(row: dict[str, Any]) -> str | None:
+    """Of the version in force; rows that an earlier release wrote say nothing of it."""
+    if (commit := row.get("commit")) is None:
+        return None
+    url = commit["url"].partition("#")[0]
+    return f"{url}#{commit['id']} by {commit['author']}, {commit['time']}: {commit['subject']}"
 
 
 def exit_in_words(exit: dict[str, Any] | None) -> str | None:

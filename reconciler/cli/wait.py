@@ -40,14 +40,14 @@ def run(args: argparse.Namespace, places: Places) -> int:
     return TIMED_OUT
 
 
-def duration(text: str) -> float:
+def duration(text: str, flag: str = "--timeout") -> float:
     """Seconds. Raises ReconcilerError."""
     from reconciler.spec.quantities import parse_duration
 
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise ReconcilerError(f"--timeout: {error}") from error
+        raise ReconcilerError(f"{flag}: {error}") from error
 
 
 def _running(row: dict[str, Any] | None) -> bool:

@@ -9,7 +9,7 @@ from reconciler.agent import eventlog, report
 from reconciler.agent.lock import holder
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
-from reconciler.cli.status import exit_in_words
+from reconciler.cli.status import commit_in_words, exit_in_words
 from reconciler.cli.table import clean
 from reconciler.states import EventType
 
@@ -39,6 +39,8 @@ def _last_action(name: str, places: Places) -> str | None:
 
 def _chain(name: str, row: report.JsonRow, places: Places) -> list[tuple[str, str]]:
     chain = [("file", row["source"] or "none that is known")]
+    if commit := commit_in_words(row):
+        chain.append(("commit", commit))
     try:
         record = report.record(places, name)
     except ValueError as error:

@@ -24,7 +24,7 @@ from reconciler.spec.loader import Document
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest, with_contents
 from reconciler.spec.references import Kind, references
-from reconciler.spec.sources.listing import Content, Listing, ListingState
+from reconciler.spec.sources.listing import Commit, Content, Listing, ListingState
 from reconciler.spec.support import unsupported
 from reconciler.states import Reason, Status
 
@@ -56,6 +56,10 @@ class _Draft:
     labels: Mapping[str, str] = field(default_factory=dict)
     elsewhere: dict[str, Refusal] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
+    commit: Commit | None = None
+
+    def origin(self, file: str, line: int) -> Origin:
+        return Origin(self.source, file, line, self.commit)
 
     def retain(self, record: Record) -> None:
         """Ask for what was last applied."""
@@ -81,7 +85,7 @@ def desire(
     listing: Listing, recorded: Recorded, identity: str, labels: Mapping[str, str] = MappingProxyType({})
 ) -> Desired:
     """What the source `identity` asks for, given what it asked for before. labels: of this node."""
-    draft = _Draft(identity, recorded, listing.contents, labels=labels)
+    draft = _Draft(identity, recorded, listing.contents, labels=labels, commit=listing.commit)
     known = listing.state is ListingState.OK
     claims = _claims(listing)
     busy = frozenset(listing.busy)
@@ -102,6 +106,7 @@ def desire(
         held_names=frozenset(draft.held),
         ignored=listing.ignored,
         errors=errors,
+        commit=listing.commit,
         elsewhere=draft.elsewhere,
     )
 
@@ -134,7 +139,7 @@ def _settle_claims(name: str, claims: list[_Claim], draft: _Draft, busy: frozens
             f"{claims[0].file} defines {name}, which belongs to another source, {record.origin.source} "
             f"({place(record.origin)}); take it out there first, or choose another name"
         )
-        origin = Origin(draft.source, claims[0].file, claims[0].line)
+        origin = draft.origin(claims[0].file, claims[0].line)
         draft.refuse(name, Status.CONFLICT, Reason.OTHER_SOURCE, message, origin)
         return
     own = record if record is not None and not record.deleting else None
@@ -146,7 +151,7 @@ def _settle_claims(name: str, claims: list[_Claim], draft: _Draft, busy: frozens
         _accept(chosen, chosen.document, draft)
     else:
         draft.retain_tree(name)
-        origin = Origin(draft.source, chosen.file, chosen.line)
+        origin = draft.origin(chosen.file, chosen.line)
         draft.refuse(name, Status.INVALID, Reason.INVALID_SPEC, _lines(chosen.errors), origin)
     if len(claims) > 1:
         _tell_of_rivals(name, chosen, claims, draft)
@@ -167,7 +172,7 @@ def _tell_of_rivals(name: str, chosen: _Claim, claims: list[_Claim], draft: _Dra
     message = f"{name} is defined in {listed(places)}; the one in {counts} counts; take out the others"
     earlier = draft.refusals.get(name)
     if earlier is None:
-        origin = Origin(draft.source, chosen.file, chosen.line)
+        origin = draft.origin(chosen.file, chosen.line)
         draft.refuse(name, Status.CONFLICT, Reason.DUPLICATE_NAME, message, origin)
     else:
         draft.refuse(name, earlier.status, earlier.reason, f"{earlier.message}; {message}", earlier.origin)
@@ -177,7 +182,7 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
     """Ask for the document's containers, but for those that cannot be run yet and what is below them."""
     for spec in document.containers:
         judged = _judge(Keyed((document, spec), (claim.file, claim.sha256, spec.name)))
-        origin = Origin(draft.source, claim.file, judged.line)
+        origin = draft.origin(claim.file, judged.line)
         if why := _not_here(spec, draft):
             reason = Reason.NODE_SELECTOR
             draft.elsewhere[spec.name] = Refusal(spec.name, Status.IGNORED, reason, why, origin)

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from reconciler.loop.values import Source
 from reconciler.spec.sources.listing import Listing, ListingState
+from reconciler.spec.sources.source import Source
 
 
 class Lister:

@@ -30,7 +30,7 @@ from reconciler.loop.plan import plan as make_plan
 from reconciler.loop.rows import Facts, rows
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import forgotten, suspended
-from reconciler.loop.texts import ending
+from reconciler.loop.texts import ending, timestamp
 from reconciler.loop.values import (
     Action,
     Desired,
@@ -41,7 +41,6 @@ from reconciler.loop.values import (
     Plan,
     Record,
     Row,
-    Source,
     Trouble,
     ancestors,
     over,
@@ -49,6 +48,7 @@ from reconciler.loop.values import (
 from reconciler.loop.workers import Ending, Job, Slots, Superseded, Workers
 from reconciler.runtime.containerizer import Containerizer
 from reconciler.spec.sources.listing import Listing
+from reconciler.spec.sources.source import Source
 from reconciler.states import ContainerState, Reason
 
 log = logging.getLogger(__name__)
@@ -301,6 +301,8 @@ class Passes:
             notes["source"] = self.desired.unknown_reason
         if self._source is not None and self._source.note:
             notes["watch"] = self._source.note
+        if (commit := self.desired.commit) is not None:
+            notes["commit"] = f"{commit.id} by {commit.author}, {timestamp(commit.time)}: {commit.subject}"
         return notes
 
     def _publish(self) -> None:

@@ -17,14 +17,17 @@ from reconciler.spec.sources.listing import Listing
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`code` is the exit status of `plan`: 0 nothing to do, 2 changes, 1 something is wrong with the source."""
+    """`code` is the exit status of `plan`: 0 nothing to do, 2 changes, 1 something is wrong with the source.
+    stale: why the source may say something else by now."""
 
     desired: Desired
     plan: Plan
+    stale: str = ""
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        return complaints(self.desired)
+        found = complaints(self.desired)
+        return (self.stale, *found) if self.stale and not self.desired.unknown_reason else found
 
     @property
     def code(self) -> int:

@@ -20,8 +20,9 @@ from reconciler.loop.outcome import Outcome, not_gone, not_stopped, out_of_time,
 from reconciler.loop.passes import Passes, is_within
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
-from reconciler.loop.values import Desired, Journal, Plan, Row, Source
+from reconciler.loop.values import Desired, Journal, Plan, Row
 from reconciler.runtime.containerizer import Containerizer
+from reconciler.spec.sources.source import Source
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from reconciler.loop.health import Health
 from reconciler.loop.suspending import Suspension, suspended
-from reconciler.loop.texts import ending, exit_json, span, timestamp
+from reconciler.loop.texts import commit_json, ending, exit_json, span, timestamp
 from reconciler.loop.values import (
     Action,
     Desired,
@@ -111,6 +111,7 @@ class _Maker:
             generation=record.generation if record else 0,
             digest=record.digest if record else want.digest if want else seen.digest if seen else "",
             source=origin.file if origin else "",
+            commit=(record.origin if record else origin).commit if origin else None,
             message=self._message(verdict, refusal, record, seen),
             reason=verdict.reason,
             started_at=(seen.started_at if seen else None) or (life.started_at if life else None),
@@ -324,6 +325,7 @@ def as_json(row: Row) -> dict[str, Any]:
         "generation": row.generation,
         "digest": row.digest,
         "source": row.source,
+        "commit": commit_json(row.commit),
         "message": row.message,
         "reason": row.reason.value if row.reason else None,
         "startedAt": timestamp(row.started_at) if row.started_at is not None else None,

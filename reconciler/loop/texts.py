@@ -16,6 +16,7 @@ from reconciler.states import Reason
 
 if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
     from reconciler.loop.values import Origin
+    from reconciler.spec.sources.listing import Commit
 
 
 _SAID_IN_FULL = frozenset({Reason.EXITED, Reason.SIGNALED, Reason.PARENT_ENDED})
@@ -76,6 +77,19 @@ def listed(items: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = sorted(items)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def commit_json(commit: Commit | None) -> dict[str, Any] | None:
+    """The public form of what a spec was read from."""
+    if commit is None:
+        return None
+    return {
+        "url": commit.url,
+        "id": commit.id,
+        "author": commit.author,
+        "subject": commit.subject,
+        "time": timestamp(commit.time),
+    }
 
 
 def exit_json(exit: Termination | None) -> dict[str, Any] | None:

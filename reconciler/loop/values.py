@@ -21,16 +21,18 @@ from reconciler.states import ChangeClass, ContainerState, Reason, Status
 
 if TYPE_CHECKING:
     from reconciler.loop.events import Event
-    from reconciler.spec.sources.listing import Listing
+    from reconciler.spec.sources.listing import Commit
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a spec was written. source: the directory (absolute, as given) or URL; file: path; line: 1-based."""
+    """Where a spec was written. source: the directory (absolute, as given) or URL; file: path, for a URL within
+    what it names; line: 1-based; commit: it was read from, where the source has such."""
 
     source: str
     file: str
     line: int = 1
+    commit: Commit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Desired:
     """What the source says now. `complete` is False when the listing could not be had or is still
     unsettled: then nothing may be pruned (adds are still allowed). `held_names`: names which an
     unreadable, busy or nameless-invalid file may define, hence never pruned; `ignored`: paths with why.
+    `commit`: what all of this was read from, where the source has such.
     `errors`: file → everything wrong with it, a line per error (a refusal repeats those of its name).
     `refusals` may name a container that is in `containers` too: then its last good version is what is asked for.
     `elsewhere`: asked for, but of other nodes. `kept`: what is in `containers` only because `keeping` put it there."""
@@ -85,6 +88,7 @@ class Desired:
     held_names: frozenset[str] = frozenset()
     ignored: tuple[tuple[str, str], ...] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
+    commit: Commit | None = None
     elsewhere: Mapping[str, Refusal] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
 
@@ -289,6 +293,7 @@ class Row:
     namespaces: Mapping[str, int]
     cgroups: Mapping[str, str]
     sandbox: str
+    commit: Commit | None = None
 
 
 class Journal(Protocol):
@@ -327,17 +332,3 @@ class Journal(Protocol):
         notes: source-wide remarks (path → why ignored, "source" → why it is unknown).
         told: events since the last time; those that the rows tell by their differences are not among them."""
         ...
-
-
-class Source(Protocol):
-    """A place that specs come from. `list` is called off the event loop, one call at a time."""
-
-    @property
-    def identity(self) -> str: ...
-
-    @property
-    def note(self) -> str:
-        """What keeps changes from being noticed at once; "" when nothing does."""
-        ...
-
-    def list(self) -> Listing: ...

@@ -190,7 +190,7 @@ class World:
 
     # ── the agent and the keeper ──────────────────────────────────────────────────────────────
 
-    def start(self, *more: object, source: Path | None = None) -> Agent:
+    def start(self, *more: object, source: Path | str | None = None) -> Agent:
         """An agent that may or may not come to be ready."""
         number = len(self.agents)
         out, err = self.base / f"agent{number}.out", self.base / f"agent{number}.err"

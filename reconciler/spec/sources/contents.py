@@ -15,11 +15,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from reconciler.spec.references import ENV_LIMIT, SECRET_LIMIT, Kind, Reference, references
 from reconciler.spec.sources import reading
 from reconciler.spec.sources.listing import Content, Listing, ListingState
+from reconciler.spec.sources.source import Source
 
 MOUNTED_LIMIT = 16 * 1024 * 1024
 """Of a larger file that is mounted, the beginning, the size and the time of the last change are looked at."""
@@ -36,18 +36,6 @@ _RETRY = 0.2
 Place = tuple[str, Kind]
 
 
-class Inner(Protocol):
-    """The source whose specs are followed."""
-
-    @property
-    def identity(self) -> str: ...
-
-    @property
-    def note(self) -> str: ...
-
-    def list(self) -> Listing: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Cached:
     """trusted: its identity is proof that its content is still the same."""
@@ -61,7 +49,7 @@ class FollowedSource:
     """A source, its listings with the contents that its specs refer to. `key`: secret, and the same for as long as
     hashes are compared."""
 
-    def __init__(self, inner: Inner, key: bytes) -> None:
+    def __init__(self, inner: Source, key: bytes) -> None:
         self._inner, self._key = inner, key
         self._prefix = hashlib.sha256(key).hexdigest()[:8]
         self._lock = threading.Lock()
@@ -74,6 +62,15 @@ class FollowedSource:
     @property
     def note(self) -> str:
         return self._inner.note
+
+    def start(self) -> None:
+        self._inner.start()
+
+    def stop(self) -> None:
+        self._inner.stop()
+
+    def refresh(self) -> str:
+        return self._inner.refresh()
 
     def list(self) -> Listing:
         listing = self._inner.list()

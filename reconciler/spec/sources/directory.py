@@ -20,11 +20,11 @@ from reconciler.spec.errors import SpecError
 from reconciler.spec.loader import MAX_BYTES, Parsed, load_bytes
 from reconciler.spec.sources import reading
 from reconciler.spec.sources.listing import FileEntry, Listing, ListingState
+from reconciler.spec.sources.names import SUFFIXES, no_suffix, shown
 from reconciler.spec.sources.watch import Watch
 
 __all__ = ["DirectorySource", "FileEntry", "Listing", "ListingState"]
 
-SUFFIXES = (".yaml", ".yml", ".json")
 SETTLE = 0.05
 """Seconds for which a file must be gone before it counts: `git checkout` deletes what it rewrites."""
 RETRY_BUSY = 0.05
@@ -93,6 +93,10 @@ class DirectorySource:
         """No hint is given once this has returned."""
         self._watch.stop()
 
+    def refresh(self) -> str:
+        """Nothing lies between the directory and a listing."""
+        return ""
+
     def list(self) -> Listing:
         """Everything that is there now. Costs no more than stats where nothing has changed."""
         with self._lock:
@@ -133,7 +137,7 @@ class DirectorySource:
             for entry in entries:
                 self._entry(entry, walk)
         if len(walk.found) == before and self._devices.get(directory, status.st_dev) != status.st_dev:
-            walk.unseen.append(f"{_shown(directory)}: it is empty since another file system took its place")
+            walk.unseen.append(f"{shown(directory)}: it is empty since another file system took its place")
         else:
             walk.devices[directory] = status.st_dev
 
@@ -146,15 +150,15 @@ class DirectorySource:
             except FileNotFoundError:
                 return  # removed meanwhile
             except OSError as error:
-                walk.unseen.append(f"{_shown(entry.path)}: {error.strerror}")
-        elif _shown(entry.name) != entry.name:
-            walk.ignored.append((_shown(entry.path), "its name is not UTF-8"))
+                walk.unseen.append(f"{shown(entry.path)}: {error.strerror}")
+        elif shown(entry.name) != entry.name:
+            walk.ignored.append((shown(entry.path), "its name is not UTF-8"))
         elif entry.is_symlink() and _leads_to_directory(entry):
             walk.ignored.append((entry.path, "a symlinked directory"))
         elif entry.name.endswith(SUFFIXES):
             walk.found.append(entry)
         else:
-            walk.ignored.append((entry.path, f"its name does not end in {', '.join(SUFFIXES)}"))
+            walk.ignored.append((entry.path, no_suffix()))
 
     def _take(self, entry: os.DirEntry[str], walk: _Walk) -> None:
         """The file's content, from the cache or read; or why there is none."""
@@ -218,8 +222,3 @@ def _leads_to_directory(link: os.DirEntry[str]) -> bool:
         return link.is_dir()
     except OSError:  # a loop of links, a directory out of reach: looked at again as a file
         return False
-
-
-def _shown(path: str) -> str:
-    """Fit for any output, also where the name is not UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()

@@ -39,6 +39,17 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """What a listing was read from. url: as the source was given; id: in full; time: its committer's, in seconds."""
+
+    url: str
+    id: str
+    author: str
+    subject: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """One full listing.
 
@@ -50,6 +61,7 @@ class Listing:
     settled:      no file has vanished so recently that it may be about to come back
     contents:     (path, what for) → content, of the files that specs refer to, where they are followed
     retry_after:  seconds after which looking again is worth it, None when only an event would change it
+    commit:       of a source that has such
     """
 
     state: ListingState
@@ -60,3 +72,4 @@ class Listing:
     settled: bool = True
     retry_after: float | None = None
     contents: Mapping[tuple[str, Kind], Content] = field(default_factory=dict)
+    commit: Commit | None = None

@@ -158,6 +158,7 @@ def test_the_json_of_a_row_has_the_public_keys() -> None:
     found = as_json(rows_of(desired(WEB), known, observed(status(WEB)))["web"])
     assert {*found} == {
         *("name", "parent", "type", "status", "state", "ready", "pid", "restarts", "generation", "digest", "source"),
+        "commit",
         *("message", "reason", "startedAt", "exit", "nextTry", "namespaces", "cgroups", "sandbox"),
     }
     assert (found["status"], found["restarts"], found["startedAt"]) == ("Running", 2, "1970-01-12T12:46:40.000Z")
