@@ -76,7 +76,6 @@ PARENT = {"pid": "parent", "ipc": "parent", "cgroup": "parent"}
 BELOW = {"pid": "private", "ipc": "private", "cgroup": "private"}
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("top", [{"network": "private"}, HOST, {}], ids=["network", "host", "usual"])
 @pytest.mark.parametrize("rooted", [True, False], ids=["rootfs", "hosts-tree"])
 async def test_nested_containers_share_it_whatever_else_they_share(
@@ -99,7 +98,6 @@ async def test_nested_containers_share_it_whatever_else_they_share(
             await agent.destroy(names[0])
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("rooted", [True, False], ids=["rootfs", "hosts-tree"])
 async def test_files_keep_their_owners_both_ways(world: World, tree: Path, rooted: bool) -> None:
     os.chown(tree / "tmp", 1000, 1001)
