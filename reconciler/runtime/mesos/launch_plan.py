@@ -147,9 +147,17 @@ def _divided(
     if (highest := max(account.uid, account.gid, *account.groups)) >= IDS:
         message = f"spec.user: the id {highest} is not in its user namespace, which has 0 to {IDS - 1}"
         raise Terminal(message, Reason.INVALID_SPEC)
-    hosts = [step for step in steps if step["op"] == "take"]
+    hosts = [_without_devices(step) for step in steps if step["op"] == "take"]
     own = [step for step in steps if step["op"] != "take"]
     return [credentials.step(0, 0, []), *own], {"user": dict(info.user), "host_steps": hosts}
+
+
+def _without_devices(step: dict[str, Any]) -> dict[str, Any]:
+    """What is root's on the disk is root's in the container too, and a device's owner may open it: none works, however
+    privileged the container is."""
+    if not step.get("idmap"):
+        return step
+    return step | {"flags": list(dict.fromkeys([*step.get("flags", ()), "nodev"]))}
 
 
 def _last_steps(info: LaunchInfo, account: Identity | None) -> dict[str, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.errors import LaunchFailed, Retryable
 from reconciler.runtime.isolators.namespaces_user import IDS, POOL
-from reconciler.runtime.kernel import proc, syscalls
+from reconciler.runtime.kernel import mountinfo, proc, syscalls
 from tests import processes
 from tests.integration.runtime.test_exec import execute
 from tests.integration.runtime.world import Agent, World
@@ -140,7 +140,7 @@ async def test_all_its_privileges_end_at_its_namespaces(world: World, tree: Path
     """With every capability and no filter: the locks on its mounts hold, and the host's name, mounts and kernel
     settings stay as they are; what is its own it may change."""
     os.mknod(tree / "disk", 0o020666, os.makedev(1, 5))
-    name, mounts = Path("/proc/sys/kernel/hostname").read_text(), Path("/proc/self/mountinfo").read_text()
+    name = Path("/proc/sys/kernel/hostname").read_text()
     script = """
     mount -o remount,bind,dev / || echo locked; head -c 1 /disk || echo dead; mknod /tmp/disk c 1 5 || echo refused
     umount /proc/sys; echo 1 > /proc/sys/kernel/sysrq || echo kept; hostname other
@@ -155,7 +155,20 @@ async def test_all_its_privileges_end_at_its_namespaces(world: World, tree: Path
             said = agent.output(f"uts-{sharing['uts']}", "stderr")
             assert ("hostname" not in said) is renamed
     assert Path("/proc/sys/kernel/hostname").read_text() == name
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert not [mount for mount in mountinfo.read() if mount.source == "mine" or mount.target.startswith(str(tree))]
+
+
+async def test_a_device_that_belongs_to_root_on_the_disk_works_for_nobody(world: World, base: Path) -> None:
+    """Id-mapped, the container's root is its owner; privileged, no device rule stands in the way."""
+    places = [world.sandbox("shop"), base / "shared"]
+    for place in places:
+        place.mkdir(parents=True)
+        os.mknod(place / "disk", 0o020600, os.makedev(1, 5))
+    volume = {"type": "hostPath", "source": str(places[1]), "target": "shared"}
+    script = "for disk in disk shared/disk; do stat -c %u $disk; head -c 1 $disk || echo dead; done"
+    async with world.agent() as agent:
+        spec = {"security": {"privileged": True}, "volumes": [volume], **OWN}
+        assert await agent.run("shop", shell=script, **spec) == ["0", "dead", "0", "dead"]
 
 
 async def test_it_cannot_signal_or_read_the_hosts_processes_although_it_sees_them(world: World) -> None:

@@ -112,7 +112,8 @@ def test_the_child_becomes_root_of_it_first_and_what_is_the_hosts_is_taken_for_i
     found = linux(name="shop", shell="x", **PRIVATE)
     assert found["steps"][0] == {"op": "credentials", "uid": 0, "gid": 0, "groups": []}
     assert not [line for line in lines(found) if line.startswith(("take", "detach"))]
-    assert [(step["op"], step["as"], step["idmap"]) for step in found["host_steps"]] == [("take", "sandbox", True)]
+    (sandbox,) = found["host_steps"]
+    assert (sandbox["op"], sandbox["as"], sandbox["idmap"], sandbox["flags"]) == ("take", "sandbox", True, ["nodev"])
     assert found["user"]["size"] == IDS and found["user"]["detach"] == "/nowhere/run/pins"
 
 
