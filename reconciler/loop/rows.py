@@ -196,8 +196,9 @@ class _Maker:
             return Status.BLOCKED, f"{text}: no file defines it", None
         other = self._verdict(wait.on)
         never = other.status in _NEVER or (other.status is Status.COMPLETED and wait.condition == "Ready")
-        because = f", which is {other.status.value}" if other.status is not Status.RUNNING else ""
-        return Status.BLOCKED if never else Status.PENDING, text + because, other.next_try
+        not_ready = " and not ready" if other.status is Status.RUNNING and wait.condition == "Ready" else ""
+        text += f", which is {other.status.value}{not_ready}"
+        return Status.BLOCKED if never else Status.PENDING, text, other.next_try
 
     def _planned(self, name: str) -> Op | None:
         action = self._actions.get(name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reconciler.loop.keeping import keep
 from reconciler.loop.plan import plan
 from reconciler.loop.rows import Facts, as_json, rows
 from reconciler.loop.values import Desired, Life, Observed, Op, Origin, Recorded, Refusal, Row, Trouble
-from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.states import ContainerState, Reason, Status
 from tests.unit.loop.values import (
     NOW,
@@ -163,3 +165,20 @@ def test_the_json_of_a_row_has_the_public_keys() -> None:
     }
     assert (found["status"], found["restarts"], found["startedAt"]) == ("Running", 2, "1970-01-12T12:46:40.000Z")
     assert sorted(found["exit"]) == ["at", "code", "message", "oomKilled", "reason", "signal"]
+
+
+@pytest.mark.parametrize(
+    ("db", "condition", "status_", "message"),
+    [
+        (status(spec("db", "x")), "Completed", Status.PENDING, "waits for db to be Completed, which is Running"),
+        (None, "Ready", Status.PENDING, "waits for db to be Ready, which is CrashLoop"),
+    ],
+)
+def test_what_waits_for_a_dependency_says_how_that_is(
+    db: ContainerStatus | None, condition: str, status_: Status, message: str
+) -> None:
+    app = spec("app", "x", depends_on=({"container": "db", "condition": condition},))
+    life = None if db else waiting(2)
+    seen = observed(*([db] if db else []))
+    row = rows_of(desired(app, spec("db", "x")), recorded(record(spec("db", "x"), life)), seen)["app"]
+    assert (row.status, row.reason, row.message) == (status_, Reason.DEPENDENCY_NOT_MET, message)
