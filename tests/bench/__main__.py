@@ -48,6 +48,9 @@ def main() -> int:
     except (TimeoutError, ChildProcessError, subprocess.SubprocessError) as error:
         print(f"cannot measure: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     finally:
         shutil.rmtree(base)
     return 0
