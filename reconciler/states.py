@@ -63,6 +63,7 @@ class Reason(StrEnum):
     NOT_SUPPORTED_YET = "NotSupportedYet"
     NOT_ON_THIS_LAUNCHER = "NotOnThisLauncher"
     NO_CONTAINERIZER = "NoContainerizer"
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
     INVALID_SPEC = "InvalidSpec"
     DUPLICATE_NAME = "DuplicateName"
     OTHER_SOURCE = "OtherSource"

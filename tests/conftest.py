@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import engine
+
 SKIPPED: list[str] = []
 
 
@@ -39,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root") and not root:
             item.add_marker(pytest.mark.skip(reason="needs root: namespaces, cgroups and mounts of its own"))
+        if item.get_closest_marker("docker") and (why := engine.missing()):
+            item.add_marker(pytest.mark.skip(reason=why))
         if item.get_closest_marker("cgroup") and not cgroups:
             item.add_marker(pytest.mark.skip(reason="needs a cgroup hierarchy that it may write to"))
 

@@ -62,6 +62,10 @@ def table() -> dict[int, Process]:
     return {process.pid: process for process in found if process is not None}
 
 
+SERVERS: set[int] = set()
+"""Pids of servers that tests keep for longer than one test: they and what is below them are left by nobody."""
+
+
 def below(ancestor: int, processes: Mapping[int, Process] | None = None) -> list[Process]:
     """Every descendant of `ancestor`, parents first; zombies left out."""
     processes = table() if processes is None else processes
@@ -71,6 +75,8 @@ def below(ancestor: int, processes: Mapping[int, Process] | None = None) -> list
     order, queue = [], list(children.get(ancestor, ()))
     while queue:
         process = queue.pop(0)
+        if process.pid in SERVERS:
+            continue
         order.append(process)
         queue += children.get(process.pid, ())
     return [process for process in order if process.state not in "ZX"]

@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.agent import marks
+from reconciler.agent.lock import known_owner
 from reconciler.agent.paths import Places, sandbox_of
 from reconciler.loop.texts import ending, exit_json, timestamp
 from reconciler.runtime.containerizer import ENDED_AS_FAILED, ContainerStatus, Termination
-from reconciler.runtime.mesos.observing import observe_runs
+from reconciler.runtime.observing import observe
 from reconciler.states import ContainerState, Reason, Status
 
 JsonRow = dict[str, Any]
@@ -29,12 +30,21 @@ _STANDS = frozenset({Status.INVALID, Status.BLOCKED, Status.CONFLICT, Status.HEL
 
 def correct(places: Places, published: Mapping[str, JsonRow], *, agent_starts: bool) -> dict[str, JsonRow]:
     """A row for every name that there is."""
-    observed = observe_runs(places.runtime_dir)
+    observed, unknown = observe(places.root, places.runtime_dir, known_owner(places) or "")
     rows = {**_recorded(places, known=published), **published}
     for name in observed:
         rows.setdefault(name, _row(name))
     why = AGENT_STARTS if agent_starts else NO_AGENT
-    return {name: corrected(row, observed.get(name), why) for name, row in rows.items()}
+    return {
+        name: _unknown(row, unknown[name]) if name in unknown else corrected(row, observed.get(name), why)
+        for name, row in rows.items()
+    }
+
+
+def _unknown(row: JsonRow, why: str) -> JsonRow:
+    """What cannot be observed is not what it was, nor gone."""
+    known = {"status": Status.STALLED.value, "reason": Reason.STATE_UNKNOWN.value, "message": why}
+    return {**row, **known, "state": None, "pid": None, "ready": False}
 
 
 def corrected(row: JsonRow, seen: ContainerStatus | None, why: str = NO_AGENT) -> JsonRow:

@@ -29,7 +29,8 @@ from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Op, Refusal
-from reconciler.runtime.build import RuntimeSettings, build, end, observe, refused
+from reconciler.runtime.build import RuntimeSettings, build, end, refused
+from reconciler.runtime.observing import observe
 from reconciler.spec.sources.source import Source
 from reconciler.states import Reason, Status
 
@@ -88,12 +89,14 @@ def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview
             listing = source.list()
     settings = options.settings(places, known_owner(places) or "none")
     store = Store(places)
+    seen, unknown = observe(places.root, places.runtime_dir, settings.owner)
     found = preview(
         listing,
         store.load(),
-        observe(settings),
+        seen,
         source.identity,
         time.time(),
+        unknown,
         labels=node.labels(dict(options.node_labels)),
         held=frozenset(store.marks(keeping.MARK)),
         by_command={name: Suspension.of(details) for name, details in store.marks(suspending.MARK).items()},

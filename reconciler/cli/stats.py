@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.agent import report
+from reconciler.agent.lock import known_owner
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
 from reconciler.cli.table import table
@@ -40,10 +41,11 @@ def run(args: argparse.Namespace, places: Places) -> int:
     if unknown:
         return NOT_FOUND
     names = args.names or None
-    before = sample(places.runtime_dir, names)
+    owner = known_owner(places) or ""
+    before = sample(places.root, places.runtime_dir, owner, names)
     while True:
         time.sleep(args.watch or _INTERVAL)
-        after = sample(places.runtime_dir, names)
+        after = sample(places.root, places.runtime_dir, owner, names)
         print(_text(_rows(names, before, after), args.output, again=args.watch is not None), flush=True)
         if args.watch is None:
             return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +17,14 @@ from reconciler.errors import Terminal
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
-    from reconciler.runtime.containerizer import Containerizer, ContainerStatus
+    from reconciler.runtime.containerizer import Containerizer
     from reconciler.runtime.isolators.isolator import Isolator
     from reconciler.runtime.kernel.cgroups import CgroupMap
     from reconciler.runtime.launcher.launcher import Launcher
     from reconciler.runtime.mesos.measuring import Sample
     from reconciler.spec.model import ContainerSpec
 
-CONTAINERIZERS = ("mesos",)
+CONTAINERIZERS = ("docker", "mesos")
 LAUNCHERS = ("linux", "posix")
 _END_SECONDS = 5.0
 
@@ -67,7 +67,11 @@ def choose_launcher(wanted: str | None) -> tuple[str, str]:
 
 
 def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
-    """What the spec asks for and this host's launcher cannot give, a sentence each."""
+    """What the spec asks for and this host's launcher, or any engine, cannot give, a sentence each."""
+    if spec.type == "docker":
+        from reconciler.runtime.docker import mapping
+
+        return mapping.refusals(spec)
     from reconciler.runtime.launcher.linux import LinuxLauncher
     from reconciler.runtime.launcher.posix import PosixLauncher
     from reconciler.runtime.mesos.fit import refusals
@@ -80,15 +84,50 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
 def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
     """A containerizer ready to `recover`. Raises Terminal for settings that name what does not exist."""
     from reconciler.runtime.composing import ComposingContainerizer
+
+    settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    makers = {"mesos": _mesos, "docker": _docker}
+    return ComposingContainerizer([makers[name](settings, notify) for name in containerizers(settings)], notify)
+
+
+def containerizers(settings: RuntimeSettings) -> tuple[str, ...]:
+    """Those asked for, in that order; else mesos, and docker where an engine answers or may have a container of ours.
+    Raises Terminal for a name that is none."""
+    from reconciler.runtime.docker import wire
+    from reconciler.runtime.docker.marks import Marks
+
+    if (asked := settings.containerizers) is not None:
+        if unknown := [name for name in asked if name not in CONTAINERIZERS]:
+            there_are = ", ".join(CONTAINERIZERS)
+            raise Terminal(f"--containerizers: no such containerizer: {', '.join(unknown)}; there are: {there_are}")
+        return tuple(dict.fromkeys(asked))
+    docker = bool(Marks(settings.root).names()) or wire.answers(wire.url_of(os.environ))
+    return ("mesos", "docker") if docker else ("mesos",)
+
+
+Notify = Callable[[str], None]
+
+
+def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
     from reconciler.runtime.mesos.containerizer import MesosContainerizer
 
-    names = settings.containerizers or CONTAINERIZERS
-    if unknown := [name for name in names if name not in CONTAINERIZERS]:
-        raise Terminal(f"--containerizers: no such containerizer: {', '.join(unknown)}; enabled: mesos")
-    settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     launcher, isolators = _launcher_and_isolators(settings)
-    mesos = MesosContainerizer(runtime_dir=settings.runtime_dir, launcher=launcher, isolators=isolators, notify=notify)
-    return ComposingContainerizer([mesos], notify)
+    return MesosContainerizer(runtime_dir=settings.runtime_dir, launcher=launcher, isolators=isolators, notify=notify)
+
+
+def _docker(settings: RuntimeSettings, notify: Notify) -> Containerizer:
+    from reconciler.runtime.docker.containerizer import DockerContainerizer
+    from reconciler.runtime.docker.engine import Engine
+    from reconciler.runtime.docker.wire import url_of
+    from reconciler.runtime.kernel import cgroups
+
+    return DockerContainerizer(
+        engine=Engine(url_of(os.environ)),
+        isolators=_cgroup_isolators(cgroups.read_map()),
+        root=settings.root,
+        owner=settings.owner,
+        notify=notify,
+    )
 
 
 def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
@@ -192,20 +231,17 @@ def _chosen(isolators: list[Isolator], isolation: tuple[str, ...] | None) -> lis
     return [isolator for isolator in isolators if isolator.name in isolation]
 
 
-def observe(settings: RuntimeSettings) -> Mapping[str, ContainerStatus]:
-    """What the checkpoints and the kernel say, without an agent and without changing anything."""
-    from reconciler.runtime.mesos.observing import observe_runs
-
-    return observe_runs(settings.runtime_dir)
-
-
-def sample(runtime_dir: Path, names: Collection[str] | None) -> dict[str, Sample]:
+def sample(root: Path, runtime_dir: Path, owner: str, names: Collection[str] | None) -> dict[str, Sample]:
     """What containers use at this moment, without an agent: see `measuring`."""
+    from reconciler.runtime.docker import wire
+    from reconciler.runtime.docker.observing import sample_engine
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.mesos.measuring import sample
 
-    isolators = {"linux": _cgroup_isolators(cgroups.read_map()), "posix": _posix_isolators()}
-    return sample(runtime_dir, names, lambda launcher: isolators.get(launcher, []))
+    linux = _cgroup_isolators(cgroups.read_map())
+    isolators = {"linux": linux, "posix": _posix_isolators()}
+    native = sample(runtime_dir, names, lambda launcher: isolators.get(launcher, []))
+    return {**sample_engine(root, owner, wire.url_of(os.environ), names, linux), **native}
 
 
 async def end(settings: RuntimeSettings) -> None:

@@ -6,6 +6,8 @@ default, is named here with its path; such a container is not run. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 _NOT_YET = "not supported yet"
@@ -20,6 +22,9 @@ _WHOLE_FIELDS = {
     "isolators": "isolators",
     "docker": "docker",
 }
+_BY_ENGINES = frozenset({"image", "networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
+"""Of these, what a Docker Engine carries out already, or refuses in words of its own."""
+
 _AMOUNTS = {
     "memory_swap": "memorySwap",
     "disk": "disk",
@@ -31,18 +36,20 @@ _AMOUNTS = {
 
 def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     """(field, message) for everything the container asks for that cannot be given yet."""
-    fields = []
-    if spec.type != "mesos":
-        fields.append("type")
+    fields, engine = list[str](), spec.type == "docker"
     defaults = ContainerSpec.model_fields
     for name, path in _WHOLE_FIELDS.items():
+        if engine and name in _BY_ENGINES:
+            continue
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)
     fields += [f"volumes[{number}].type" for number, volume in enumerate(spec.volumes) if volume.type == "image"]
-    fields += _resources("requests", spec.resources.requests)
-    fields += _resources("limits", spec.resources.limits)
+    fields += _resources("requests", spec.resources.requests, _BY_ENGINES if engine else frozenset())
+    fields += _resources("limits", spec.resources.limits, _BY_ENGINES if engine else frozenset())
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)
 
 
-def _resources(part: str, amounts: ResourceAmounts) -> list[str]:
-    return [f"resources.{part}.{path}" for name, path in _AMOUNTS.items() if getattr(amounts, name)]
+def _resources(part: str, amounts: ResourceAmounts, done: Set[str]) -> list[str]:
+    return [
+        f"resources.{part}.{path}" for name, path in _AMOUNTS.items() if name not in done and getattr(amounts, name)
+    ]

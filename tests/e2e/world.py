@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,11 @@ class World:
         command: Path = COMMAND,
         flags: tuple[str, ...] = (),
         named: bool = True,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.nursery, self.user, self.flags, self.named = nursery, user, flags, named
         self.command = command
+        self.variables = dict(variables or {})
         self.base = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
         self.root, self.runtime, self.specs, self.aside = (self.base / name for name in ("s", "r", "n", "a"))
         for directory in (self.specs, self.aside):
@@ -144,7 +146,7 @@ class World:
     def environment(self) -> dict[str, str]:
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         mine = {"PATH": path, "HOME": str(self.base), "LANG": "C.UTF-8", "XDG_STATE_HOME": str(self.base)}
-        return mine | {"XDG_RUNTIME_DIR": str(self.base / "x")} | CANARY
+        return mine | {"XDG_RUNTIME_DIR": str(self.base / "x")} | CANARY | self.variables
 
     def reconciler(
         self, *arguments: object, timeout: float = 60, stdin: str | None = None, directories: bool = True

@@ -1,1 +1,1 @@
-"""The docker containerizer: the same spec converged on a Docker Engine."""
+"""The docker containerizer: the same specs, converged on a Docker Engine."""

@@ -109,6 +109,23 @@ def read_map() -> CgroupMap:
     return parse_map(text, {target: read(target, "cgroup.controllers") for target in targets})
 
 
+def directories_of(pid: int) -> dict[str, str]:
+    """Hierarchy → the directory that the process sits in (/proc/PID/cgroup, cgroups(7)); {} when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    mounts = {each.name: each.mount for each in read_map().hierarchies}
+    found = {}
+    for _, controllers, path in lines:
+        name = ",".join(sorted(controllers.split(","))) if controllers else UNIFIED
+        name = name.removeprefix("name=")
+        if name in mounts:
+            found[name] = mounts[name] + path.rstrip("/")
+    return found
+
+
 def controllers_v2(controllers: Iterable[str]) -> frozenset[str]:
     """What those controllers are called in cgroup.subtree_control."""
     return frozenset(_NAMES_V2.get(controller, controller) for controller in controllers)

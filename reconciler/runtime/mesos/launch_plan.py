@@ -20,12 +20,12 @@ from typing import Any, Protocol
 
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.environment import Environment
 from reconciler.runtime.isolators import volumes
 from reconciler.runtime.isolators.isolator import LaunchInfo
 from reconciler.runtime.isolators.namespaces_user import IDS
 from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
 from reconciler.runtime.launcher import credentials, inside, terminal
-from reconciler.runtime.mesos.environment import Environment
 from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 

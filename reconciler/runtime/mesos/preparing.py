@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.errors import Retryable, Terminal
+from reconciler.runtime import environment
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Isolator, LaunchInfo, merge
 from reconciler.runtime.kernel import proc, rootpaths
 from reconciler.runtime.launcher.launcher import memory_files, open_files
-from reconciler.runtime.mesos import environment, launch_plan
+from reconciler.runtime.mesos import launch_plan
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
 from reconciler.runtime.mesos.container import Container, Say, Workshop
 from reconciler.runtime.mesos.output import open_streams

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from reconciler.errors import Retryable
 from reconciler.runtime.containerizer import Finding
 from reconciler.runtime.kernel import proc
@@ -21,20 +19,8 @@ async def probe(launcher: Launcher, container: Container, check: HealthCheck) ->
     if check.command is not None:
         finding = await CommandCheck(launcher, container.run, container.pidfd, check.command).run(seconds)
     else:
-        finding = await _over_the_network(container, check, seconds)
+        shared = container.run.namespaces.get("network") in (None, proc.namespaces("self").get("network"))
+        finding = await network.probe(check, None if shared else container.pidfd, seconds)
     if not container.serves:
         raise Retryable(f"{container.name} ended meanwhile", Reason.STATE_UNKNOWN)
     return finding
-
-
-async def _over_the_network(container: Container, check: HealthCheck, seconds: float | None) -> Finding:
-    shared = container.run.namespaces.get("network") in (None, proc.namespaces("self").get("network"))
-    of = None if shared else container.pidfd
-    try:
-        async with asyncio.timeout(seconds):
-            if check.http is not None:
-                return await network.http(check.http, of)
-            assert check.tcp is not None
-            return await network.tcp(check.tcp, of)
-    except TimeoutError:
-        return Finding(False, f"timed out after {seconds:g} s")

@@ -16,12 +16,25 @@ import ssl
 
 from reconciler.runtime.containerizer import Finding
 from reconciler.runtime.probes.sockets import tcp_socket
-from reconciler.spec.policies import HttpProbe, TcpProbe
+from reconciler.spec.policies import HealthCheck, HttpProbe, TcpProbe
 
 _ADDRESSES = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _LINE = 4096
 _BODY = 64 * 1024
 _BODY_SECONDS = 0.5
+
+
+async def probe(check: HealthCheck, of: int | None, seconds: float | None) -> Finding:
+    """One by http or tcp. of: see `tcp_socket`; seconds: None for no limit. Raises OSError for a socket that could not
+    be made."""
+    try:
+        async with asyncio.timeout(seconds):
+            if check.http is not None:
+                return await http(check.http, of)
+            assert check.tcp is not None
+            return await tcp(check.tcp, of)
+    except TimeoutError:
+        return Finding(False, f"timed out after {seconds:g} s")
 
 
 async def tcp(probe: TcpProbe, of: int | None) -> Finding:

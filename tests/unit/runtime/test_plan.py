@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.environment import gather
 from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator, merge
 from reconciler.runtime.isolators.namespaces import NamespacesIsolator
@@ -18,7 +19,6 @@ from reconciler.runtime.isolators.namespaces_user import POOL, UserNamespaceIsol
 from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.steps import OPERATIONS
 from reconciler.runtime.mesos import launch_plan
-from reconciler.runtime.mesos.environment import gather
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 

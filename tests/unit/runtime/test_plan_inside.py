@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconciler.runtime.environment import gather
 from reconciler.runtime.kernel.terminals import Size
 from reconciler.runtime.launcher import inside
 from reconciler.runtime.mesos import launch_plan
-from reconciler.runtime.mesos.environment import gather
 from tests.unit.runtime.test_plan import config, linux
 
 WEB: dict[str, Any] = {"name": "shop.web", "command": ["httpd"], "env": {"A": "1"}, "user": "65534:12"}

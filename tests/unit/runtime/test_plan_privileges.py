@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Retryable, Terminal
+from reconciler.runtime.environment import gather
 from reconciler.runtime.isolators.capabilities import DEFAULT, EVERY, CapabilitiesIsolator, granted
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, merge
 from reconciler.runtime.isolators.nnp import NoNewPrivilegesIsolator
@@ -17,7 +18,6 @@ from reconciler.runtime.kernel import capabilities
 from reconciler.runtime.launcher import inside
 from reconciler.runtime.launcher.steps import OPERATIONS
 from reconciler.runtime.mesos import launch_plan
-from reconciler.runtime.mesos.environment import gather
 from reconciler.spec.isolation import Security
 from tests.unit.runtime.test_plan import config
 

@@ -44,7 +44,7 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("written", "field"),
     [
-        ({"type": "docker"}, "type"),
+        ({"type": "docker", "executor": {"command": ["x"]}}, "executor"),
         ({"image": {"reference": "x"}}, "image"),
         ({"volumes": [{"type": "image", "source": "x", "target": "/x"}]}, "volumes[0].type"),
         ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),

@@ -1,0 +1,459 @@
+"""The docker containerizer: containers of `type: docker` on a Docker Engine, through its API.
+
+    launch    PULLING image ▸ create, labelled ▸ start ▸ RUNNING
+    end       seen by listing; events of the engine only shorten the wait
+    destroy   DESTROYING: signal ▸ grace ▸ kill ▸ remove, each of them repeatable
+
+Ours are known by their labels (owner, name, digest) and by nothing else, so another agent's, and look-alikes, are never
+touched. An engine that is away makes them unknown, not dead: `status` raises then, and what still runs when it is
+back is taken up as it is. Follows Mesos's DockerContainerizer, without its command line calls and its waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.errors import LaunchFailed, Retryable, Unsupported
+from reconciler.runtime.containerizer import (
+    ContainerConfig,
+    ContainerStatus,
+    Finding,
+    LaunchResult,
+    Termination,
+    Usage,
+)
+from reconciler.runtime.docker import images, mapping, probing, reading
+from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
+from reconciler.runtime.docker.marks import Marks
+from reconciler.runtime.environment import gather
+from reconciler.runtime.isolators.isolator import Context, Isolator
+from reconciler.runtime.kernel import cgroups, proc
+from reconciler.runtime.mesos.measuring import merged
+from reconciler.states import ContainerState, Reason
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts
+    from reconciler.spec.policies import HealthCheck
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+KILL_SECONDS = 10.0
+_NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Tracked:
+    """One container of ours. id: the engine's, "" before it is made; over: set once its run has ended."""
+
+    name: str
+    id: str = ""
+    digest: str = ""
+    state: ContainerState | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    termination: Termination | None = None
+    kill_signal: str = "SIGTERM"
+    grace: float = 3.0
+    message: str = ""
+    namespaces: dict[str, int] = field(default_factory=dict)
+    cgroups: dict[str, str] = field(default_factory=dict)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unwanted: bool = False
+
+    def status(self) -> ContainerStatus:
+        return ContainerStatus(
+            name=self.name,
+            containerizer="docker",
+            state=self.state,
+            digest=self.digest,
+            pid=self.pid if self.termination is None else None,
+            started_at=self.started_at,
+            termination=self.termination,
+            namespaces=self.namespaces,
+            cgroups=self.cgroups,
+            message=self.message,
+        )
+
+
+class DockerContainerizer:
+    name = "docker"
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        isolators: Sequence[Isolator],
+        root: Path,
+        owner: str,
+        notify: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine, self._owner, self._notify, self._clock = engine, owner, notify, clock
+        self._isolators = tuple(isolators)
+        self._marks = Marks(root)
+        self._all: dict[str, Tracked] = {}
+        self._lost = ""
+        self._watching: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()
+        self._events: threading.Thread | None = None
+        self._closed = False
+
+    # ---- looking
+
+    async def recover(self) -> None:
+        """An engine that is away is no failure: its containers are unknown until it is back."""
+        self._lost = "it was not asked yet"
+        await self._observe()
+        self._watching = asyncio.create_task(self._watch(), name="docker engine")
+
+    async def _watch(self) -> None:
+        while True:
+            if not self._lost and (self._events is None or not self._events.is_alive()):
+                self._events = threading.Thread(
+                    target=self._hear, args=(asyncio.get_running_loop(),), name="docker events", daemon=True
+                )
+                self._events.start()
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+            if self._marks.names() or self._all or self._lost:
+                await self._observe()
+
+    def _hear(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread: an event means "look again", whatever it says."""
+        try:
+            for _ in self._engine.events([f"{mapping.OWNER}={self._owner}"]):
+                loop.call_soon_threadsafe(self._look.set)
+        except (EngineLost, RuntimeError):
+            return  # the listing notices as well; a loop that is closed needs nothing more
+
+    async def _observe(self) -> None:
+        """What the engine has of ours now. Listing is the truth."""
+        began = self._clock()
+        try:
+            found = await self._engine.call(self._list)
+        except (EngineLost, Refused) as error:
+            if not self._lost:
+                log.warning("%s", error)
+            self._lost = str(error)
+            for name in self._known():
+                self._notify(name)
+            return
+        if self._lost:
+            log.info("the Docker Engine at %s answers, %d containers are ours", self._engine.url, len(found))
+        was_lost, self._lost = bool(self._lost), ""
+        for name, inspected in found.items():
+            self._take_in(name, inspected)
+        for name in self._known() - found.keys():
+            self._missing(name, began)
+        if was_lost:
+            for name in self._known():
+                self._notify(name)
+
+    def _list(self, api: Any) -> dict[str, Json]:
+        """name → what `inspect` says of it. What is being made is left out."""
+        listed = api.containers(all=True, filters={"label": f"{mapping.OWNER}={self._owner}"})
+        found = {}
+        for each in listed:
+            name = each["Labels"].get(mapping.NAME)
+            if name is None or mapping.DIGEST not in each["Labels"]:
+                continue
+            inspected = _inspected(api, each["Id"])
+            if inspected is not None and not reading.never_started(inspected):
+                found[name] = inspected
+        return found
+
+    def _take_in(self, name: str, inspected: Json) -> None:
+        container = self._all.get(name)
+        if container is not None and container.id != inspected["Id"]:
+            return  # an old one that is being removed, or a new one that is being made
+        if container is None:
+            container = Tracked(name)
+            self._all[name] = container
+        before = container.status()
+        _update(container, inspected, self._clock())
+        if container.status() != before:
+            self._notify(name)
+
+    def _missing(self, name: str, looked_at: float) -> None:
+        """Somebody removed it behind our back."""
+        container = self._all.get(name)
+        if container is None:
+            self._marks.remove(name)
+        elif container.state is ContainerState.RUNNING and (container.started_at or 0) < looked_at:
+            why = "somebody else removed it from the engine"
+            _end(container, Termination(None, None, Reason.EXIT_STATUS_LOST, self._clock(), why))
+            self._notify(name)
+
+    def _known(self) -> set[str]:
+        return {*self._all, *self._marks.names()}
+
+    # ---- what the loop asks for
+
+    def refuses(self, spec: ContainerSpec) -> str | None:
+        return "; ".join(mapping.refusals(spec)) or None if spec.type == "docker" else None
+
+    async def launch(self, config: ContainerConfig) -> LaunchResult:
+        if config.spec.type != "docker":
+            return LaunchResult.NOT_SUPPORTED
+        if config.name in self._all:
+            return LaunchResult.ALREADY_LAUNCHED
+        if (refused := self.refuses(config.spec)) is not None:
+            raise Unsupported(refused, Reason.NO_CONTAINERIZER)
+        if self._lost:
+            raise Retryable(self._lost, Reason.STATE_UNKNOWN)
+        policy = config.spec.kill_policy
+        container = Tracked(config.name, digest=config.digest, kill_signal=policy.signal, grace=policy.grace_period)
+        self._all[config.name] = container
+        async with container.lock:
+            try:
+                await self._launch(container, config)
+            except LaunchFailed:
+                raise  # the run is kept, with its termination
+            except BaseException:
+                self._all.pop(config.name, None)
+                container.over.set()
+                raise
+        self._notify(config.name)
+        return LaunchResult.LAUNCHED
+
+    async def _launch(self, container: Tracked, config: ContainerConfig) -> None:
+        self._enter(container, ContainerState.PULLING)
+        try:
+            await images.provide(self._engine, config.spec, partial(self._say, container))
+            if container.unwanted:
+                raise Retryable(f"{config.name}: was destroyed while it was launched", Reason.DESTROYED)
+            env, profile = await asyncio.to_thread(_prepare, config)
+            await asyncio.to_thread(self._marks.put, config.name)
+            body = mapping.body(self._owner, config, env, profile)
+            container.id = await self._engine.call(partial(_create, self._owner, config.name, body))
+            container.message = ""
+            await self._engine.call(lambda api: api.start(container.id))
+        except Refused as error:
+            await self._failed(container, error)
+        _update(container, await self._engine.call(lambda api: api.inspect_container(container.id)), self._clock())
+
+    async def _failed(self, container: Tracked, error: Refused) -> None:
+        """A container that was made and could not be started is a run that failed; before that there was no run."""
+        if not container.id:
+            raise Retryable(f"{container.name}: {error}") from error
+        code = 127 if "not found" in str(error) or "no such file" in str(error) else 126
+        _end(container, Termination(code, None, Reason.LAUNCH_FAILED, self._clock(), f"launch failed: {error}"))
+        raise LaunchFailed(f"launch failed: {error}", code) from error
+
+    def _enter(self, container: Tracked, state: ContainerState) -> None:
+        container.state = state
+        self._notify(container.name)
+
+    def _say(self, container: Tracked, message: str) -> None:
+        container.message = message
+        self._notify(container.name)
+
+    async def update(self, name: str, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        container = self._all.get(name)
+        if container is None or container.state is not ContainerState.RUNNING:
+            raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
+        change = mapping.change(requests, limits)
+
+        def post(api: Any) -> None:
+            answer = api.post(f"{api.base_url}/v{api.api_version}/containers/{container.id}/update", json=change)
+            if answer.status_code != 200:
+                raise Refused(answer.status_code, answer.json().get("message", answer.text))
+
+        try:
+            await self._engine.call(post)
+        except Refused as error:
+            raise Retryable(f"resources: the engine refuses them ({error}); the old ones stay in force") from error
+
+    async def usage(self, name: str) -> Usage | None:
+        """What the kernel says of its cgroups, whoever made them."""
+        container = self._all.get(name)
+        if container is None or container.state is not ContainerState.RUNNING:
+            return None
+        context = Context(name, container.cgroups, Path("/"))
+        try:
+            return await asyncio.to_thread(lambda: merged(each.usage(context) for each in self._isolators))
+        except OSError as error:
+            raise Retryable(f"{name}: what it uses cannot be had: {error}", Reason.STATE_UNKNOWN) from error
+
+    async def check(self, name: str, check: HealthCheck) -> Finding:
+        container = self._all.get(name)
+        if container is None or container.state is not ContainerState.RUNNING or container.pid is None:
+            raise Retryable(f"{name} does not run: nothing to check", Reason.STATE_UNKNOWN)
+        finding = await probing.probe(self._engine, name, container.id, container.pid, check)
+        if container.state is not ContainerState.RUNNING:
+            raise Retryable(f"{name} ended meanwhile", Reason.STATE_UNKNOWN)
+        return finding
+
+    async def status(self, name: str) -> ContainerStatus | None:
+        container = self._all.get(name)
+        if self._lost and (container is not None or name in self._marks.names()):
+            raise Retryable(self._lost, Reason.STATE_UNKNOWN)
+        return container.status() if container is not None else None
+
+    async def wait(self, name: str) -> Termination | None:
+        container = self._all.get(name)
+        if container is None:
+            return None
+        await container.over.wait()
+        return container.termination
+
+    async def kill(self, name: str, signal: int) -> bool:
+        container = self._all.get(name)
+        if container is None or container.state is not ContainerState.RUNNING:
+            return False
+        return await self._signal(container, signal)
+
+    async def _signal(self, container: Tracked, number: int) -> bool:
+        try:
+            await self._engine.call(lambda api: api.kill(container.id, number))
+        except Refused as error:
+            if error.status not in (_NOT_FOUND, _CONFLICT):  # gone, or not running any more
+                raise Retryable(f"{container.name}: {error}", Reason.DESTROY_FAILED) from error
+            self._look.set()
+            return False
+        return True
+
+    async def destroy(self, name: str, *, grace: float | None = None) -> Termination | None:
+        container = self._all.get(name)
+        if container is None:
+            if name in self._marks.names():
+                await self._remove(mapping.engine_name(self._owner, name), name)
+            return None
+        container.unwanted = True
+        async with container.lock:
+            if self._all.get(name) is not container:
+                return container.termination
+            if container.state is ContainerState.RUNNING:
+                self._enter(container, ContainerState.DESTROYING)
+            if not container.over.is_set():
+                await self._end(container, container.grace if grace is None else grace)
+            await self._remove(container.id, name)
+            self._all.pop(name, None)
+            return container.termination
+
+    async def _end(self, container: Tracked, grace: float) -> None:
+        for number, seconds in ((signal.Signals[container.kill_signal], grace), (signal.SIGKILL, KILL_SECONDS)):
+            await self._signal(container, number)
+            self._look.set()
+            try:
+                async with asyncio.timeout(seconds):
+                    await container.over.wait()
+                    return
+            except TimeoutError:
+                continue
+        if self._lost:
+            raise Retryable(self._lost, Reason.STATE_UNKNOWN)
+        raise Retryable(
+            f"{container.name}: the engine says it still runs {KILL_SECONDS:.0f} s after SIGKILL; it is tried again",
+            Reason.DESTROY_FAILED,
+        )
+
+    async def _remove(self, id: str, name: str) -> None:
+        """With its anonymous volumes. Gone is success."""
+        try:
+            if id:
+                await self._engine.call(lambda api: api.remove_container(id, v=True, force=True))
+        except Refused as error:
+            if error.status != _NOT_FOUND:
+                raise Retryable(f"{name}: {error}; it is tried again", Reason.DESTROY_FAILED) from error
+        await asyncio.to_thread(self._marks.remove, name)
+
+    def containers(self) -> Sequence[str]:
+        return sorted(self._known())
+
+    def notes(self) -> Mapping[str, str]:
+        return {"docker": self._lost} if self._lost and self._known() else {}
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        self._engine.close()
+
+
+def _inspected(api: Any, id: str) -> Json | None:
+    """None when it is gone by now."""
+    from docker.errors import NotFound
+
+    try:
+        found: Json = api.inspect_container(id)
+    except NotFound:
+        return None
+    return found
+
+
+def _create(owner: str, name: str, body: Json, api: Any) -> str:
+    """The new container's id. One that an interrupted launch of ours left under that name makes room."""
+    from docker.errors import APIError
+
+    wanted = mapping.engine_name(owner, name)
+    try:
+        return str(api.create_container_from_config(body, wanted)["Id"])
+    except APIError as error:
+        if error.status_code != _CONFLICT:
+            raise
+    left = _inspected(api, wanted)
+    if left is not None:
+        if left["Config"]["Labels"].get(mapping.OWNER) != owner or reading.is_alive(left):
+            raise Refused(_CONFLICT, f"the engine has a container {wanted} that is not ours, or that runs")
+        api.remove_container(left["Id"], v=True, force=True)
+    return str(api.create_container_from_config(body, wanted)["Id"])
+
+
+def _update(container: Tracked, inspected: Json, now: float) -> None:
+    """Bring it up to what the engine says."""
+    state = inspected["State"]
+    container.id = inspected["Id"]
+    container.digest = inspected["Config"]["Labels"][mapping.DIGEST]
+    container.kill_signal = inspected["Config"].get("StopSignal") or container.kill_signal
+    container.grace = float(inspected["Config"].get("StopTimeout") or container.grace)
+    container.started_at = reading.moment(state["StartedAt"])
+    if container.termination is not None:
+        return  # what was listed before its end says nothing any more
+    if not reading.is_alive(inspected):
+        _end(container, reading.ended(inspected, now))
+        return
+    if container.pid != state["Pid"]:
+        container.pid = state["Pid"]
+        container.namespaces = proc.namespaces(container.pid)
+        container.cgroups = cgroups.directories_of(container.pid)
+    if container.state is not ContainerState.DESTROYING:
+        container.state = ContainerState.RUNNING
+
+
+def _end(container: Tracked, termination: Termination) -> None:
+    container.termination, container.state, container.pid = termination, None, None
+    container.over.set()
+
+
+def _prepare(config: ContainerConfig) -> tuple[Mapping[str, str], str | None]:
+    """Make the sandbox. Returns the variables, and the text of the seccomp profile, if the spec names one."""
+    config.sandbox.mkdir(mode=0o755, parents=True, exist_ok=True)
+    uid, _, gid = (config.spec.user or "").partition(":")
+    if uid.isdecimal() and (gid.isdecimal() or not gid):  # a name is the image's to know
+        os.chown(config.sandbox, int(uid), int(gid or uid))
+    env, seccomp = gather(config).plain, config.spec.security.seccomp
+    if not seccomp.startswith("/"):
+        return env, None
+    try:
+        return env, Path(seccomp).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Retryable(f"{config.name}: security.seccomp: {seccomp}: {error}") from error

@@ -1,0 +1,100 @@
+"""A Docker Engine as the containerizer calls it: the docker SDK's plain API in threads of its own, each call limited.
+
+An engine that is away, or takes too long, is *lost* (`EngineLost`, a Retryable): nothing is known about its containers
+then. What it answers with an error is a `Refused`, with its status and its words. A call that hangs keeps one of these
+threads until its socket's time limit, never one of the agent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from reconciler.errors import Retryable
+from reconciler.states import Reason
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+SECONDS = 30.0
+_THREADS = 16
+
+T = TypeVar("T")
+
+
+class EngineLost(Retryable):
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"the Docker Engine at {url} does not answer: {why}", Reason.STATE_UNKNOWN)
+
+
+class Refused(Exception):
+    """The engine's own words. status: of HTTP; 404: no such thing, 409: in conflict with what is there."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Engine:
+    def __init__(self, url: str, seconds: float = SECONDS) -> None:
+        self.url = url
+        self._seconds = seconds
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
+        self._client: APIClient | None = None
+
+    async def call(self, function: Callable[[APIClient], T], seconds: float | None = None) -> T:
+        """Raises EngineLost or Refused."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds or self._seconds):
+                return await loop.run_in_executor(self._threads, self._in_thread, function)
+        except TimeoutError:
+            raise EngineLost(self.url, f"no answer within {seconds or self._seconds:.0f} s") from None
+
+    def _in_thread(self, function: Callable[[APIClient], T]) -> T:
+        import requests
+        from docker.errors import APIError, DockerException
+
+        try:
+            return function(self._connected())
+        except APIError as error:
+            status = error.status_code or 500
+            raise Refused(status, str(error.explanation or error).strip()) from None
+        except (requests.RequestException, DockerException) as error:
+            self._client = None
+            raise EngineLost(self.url, _said(error)) from None
+
+    def _connected(self) -> APIClient:
+        if self._client is None:
+            from docker import APIClient  # a quarter of a second, and only where there are such containers
+
+            self._client = APIClient(base_url=self.url, version="auto", timeout=self._seconds, max_pool_size=_THREADS)
+        return self._client
+
+    def events(self, labels: list[str]) -> Iterator[dict[str, Any]]:
+        """Blocks between events, for a thread of the caller's own. Raises EngineLost when the stream ends."""
+        import requests
+        from docker import APIClient
+        from docker.errors import DockerException
+
+        try:
+            client = APIClient(base_url=self.url, version="auto", timeout=None)
+            yield from client.events(decode=True, filters={"type": "container", "label": labels})
+        except (requests.RequestException, DockerException, OSError) as error:
+            raise EngineLost(self.url, _said(error)) from None
+        raise EngineLost(self.url, "it closed the stream of events")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+
+def _said(error: Exception) -> str:
+    """The innermost cause: what wraps it repeats it at length."""
+    seen: BaseException = error
+    while (inner := seen.__cause__ or seen.__context__) is not None and inner is not seen:
+        seen = inner
+    return str(seen) or type(seen).__name__

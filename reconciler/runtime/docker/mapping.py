@@ -1,0 +1,212 @@
+"""What a spec is in the words of a Docker Engine (API 1.41, Docker 20.10): pure.
+
+    body      of POST /containers/create          change    of POST /containers/ID/update, amounts that alter in place
+    refusals  what an engine cannot honour, each with the reason
+
+Deliberate differences from `docker run`: the network is the host's unless the spec says otherwise, no_new_privs is on,
+no restart policy (the loop restarts), swap is not limited along with memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconciler.runtime.isolators.cgroups_cpu import PERIOD, quota, shares
+from reconciler.spec.model import EnvFromSecret
+from reconciler.spec.namespaces import Sharing, effective
+
+if TYPE_CHECKING:
+    from reconciler.runtime.containerizer import ContainerConfig
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts, Volume
+
+SANDBOX = "/mnt/mesos/sandbox"  # as in Mesos
+OWNER, NAME, DIGEST = "reconciler.owner", "reconciler.name", "reconciler.digest"
+"""Labels by which a container of ours is known. What has not all three, with our owner, is not ours."""
+
+Json = dict[str, Any]
+
+
+def engine_name(owner: str, name: str) -> str:
+    """Unique among agents of one engine."""
+    return f"reconciler-{owner[:12]}-{name}"
+
+
+def labels(owner: str, config: ContainerConfig) -> dict[str, str]:
+    return {**config.spec.labels, OWNER: owner, NAME: config.name, DIGEST: config.digest}
+
+
+def image_of(spec: ContainerSpec) -> str:
+    """With the tag that the engine would assume, so that both mean the same image."""
+    reference = spec.image.reference if spec.image else ""
+    return reference if "@" in reference or ":" in reference.rpartition("/")[2] else f"{reference}:latest"
+
+
+def refusals(spec: ContainerSpec) -> list[str]:
+    """One sentence per thing that is asked for and that no engine can give."""
+    found = []
+    if spec.parent is not None or spec.class_ == "debug":
+        found.append("nested containers: an engine's containers stand side by side")
+    if spec.image is None:
+        found.append("image: an engine runs images only; name one")
+    if spec.rootfs is not None:
+        found.append("rootfs: an engine runs images only")
+    table = effective(spec)
+    if spec.parent is None and table["uts"] is Sharing.HOST and table["network"] is Sharing.PRIVATE:
+        found.append("namespaces.uts: host: not with a network of its own")
+    if spec.namespaces.user == "private":
+        found.append("namespaces.user: private: an engine maps users for all of its containers or for none")
+    for volume in spec.volumes:
+        if volume.type == "sandboxPath":  # by its path on the host, in which the container may have planted a link
+            found.append(f"volumes: sandboxPath: the whole sandbox is at {SANDBOX} already")
+        elif volume.type not in ("hostPath", "tmpfs", "volume"):
+            found.append(f"volumes: an engine has no volumes of type {volume.type}")
+    if any(isinstance(value, EnvFromSecret) for value in spec.env.values()):
+        found.append("env: secretFile: an engine shows every variable to whoever may ask it")
+    if spec.resources.limits.disk is not None:
+        found.append("resources.limits.disk: an engine does not limit what a container writes")
+    return [f"spec.{each}" for each in found]
+
+
+def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: str | None = None) -> Json:
+    """env: the spec's variables, read; profile: the text of the seccomp profile whose path the spec gives."""
+    spec = config.spec
+    table = effective(spec)
+    made: Json = {
+        "Image": image_of(spec),
+        "Labels": labels(owner, config),
+        "Env": [f"{name}={value}" for name, value in {"MESOS_SANDBOX": SANDBOX, **env}.items()],
+        "Tty": spec.tty,
+        "OpenStdin": spec.stdin or spec.tty,
+        "StopSignal": spec.kill_policy.signal,
+        "StopTimeout": math.ceil(spec.kill_policy.grace_period),
+        "HostConfig": _host(config, table, profile),
+    }
+    made |= _argv(spec)
+    if spec.working_dir is not None:
+        made["WorkingDir"] = spec.working_dir if spec.working_dir.startswith("/") else f"{SANDBOX}/{spec.working_dir}"
+    if spec.user is not None:
+        made["User"] = spec.user
+    if table["uts"] is Sharing.PRIVATE:
+        made["Hostname"] = spec.hostname or spec.label
+    if spec.ports:
+        made["ExposedPorts"] = {f"{port.container}/{port.protocol}": {} for port in spec.ports}
+    return made
+
+
+def _argv(spec: ContainerSpec) -> Json:
+    """`command` takes the place of the image's entrypoint, and with it of its command."""
+    if spec.shell is not None:
+        return {"Entrypoint": ["/bin/sh", "-c", spec.shell], "Cmd": ["sh", *spec.args] if spec.args else []}
+    if spec.command is not None:
+        return {"Entrypoint": [spec.command[0]], "Cmd": [*spec.command[1:], *spec.args]}
+    return {"Cmd": list(spec.args)} if spec.args else {}
+
+
+def _host(config: ContainerConfig, table: Mapping[str, Sharing], profile: str | None) -> Json:
+    spec, security = config.spec, config.spec.security
+    made: Json = {
+        "Init": spec.init,
+        "RestartPolicy": {"Name": "no"},
+        "NetworkMode": _network(spec, table),
+        "PidMode": "host" if table["pid"] is Sharing.HOST else "",
+        "IpcMode": "host" if table["ipc"] is Sharing.HOST else "private",
+        "CgroupnsMode": table["cgroup"].value,
+        "UTSMode": "host" if table["uts"] is Sharing.HOST else "",
+        "ReadonlyRootfs": security.read_only_rootfs,
+        "Privileged": security.privileged,
+        "CapAdd": list(security.capabilities.add),
+        "CapDrop": list(security.capabilities.drop),
+        "SecurityOpt": _security(spec, profile),
+        "Ulimits": [
+            {"Name": name, "Soft": _number(each.soft), "Hard": _number(each.hard)}
+            for name, each in sorted(spec.rlimits.items())
+        ],
+        "Devices": [
+            {
+                "PathOnHost": each.path,
+                "PathInContainer": each.target or each.path,
+                "CgroupPermissions": each.permissions,
+            }
+            for each in spec.devices
+        ],
+        "Sysctls": dict(spec.sysctls),
+        "Mounts": [_bind(str(config.sandbox), SANDBOX), *(_mount(config, each) for each in spec.volumes)],
+        "LogConfig": {
+            "Type": "json-file",
+            "Config": {"max-size": str(spec.logging.max_size), "max-file": str(spec.logging.max_files)},
+        },
+        **_amounts(spec.resources.requests, spec.resources.limits, created=True),
+    }
+    if spec.namespaces.shm_size is not None:
+        made["ShmSize"] = spec.namespaces.shm_size
+    if spec.ports:
+        made["PortBindings"] = _bindings(spec)
+    return made
+
+
+def _network(spec: ContainerSpec, table: Mapping[str, Sharing]) -> str:
+    if table["network"] is Sharing.HOST:
+        return "host"
+    if spec.networks:
+        return spec.networks[0].name
+    return "bridge" if spec.ports else "none"
+
+
+def _bindings(spec: ContainerSpec) -> Json:
+    found: dict[str, list[Json]] = {}
+    for port in spec.ports:
+        binding = {"HostPort": str(port.host), "HostIp": port.host_ip or ""}
+        found.setdefault(f"{port.container}/{port.protocol}", []).append(binding)
+    return found
+
+
+def _security(spec: ContainerSpec, profile: str | None) -> list[str]:
+    """An engine takes a profile's text, not its path."""
+    security = spec.security
+    options = ["no-new-privileges"] if security.no_new_privileges and not security.privileged else []
+    if security.seccomp == "unconfined":
+        return [*options, "seccomp=unconfined"]
+    return [*options, f"seccomp={profile}"] if profile is not None else options
+
+
+def _number(value: int | str) -> int:
+    return -1 if isinstance(value, str) else value
+
+
+def _bind(source: str, target: str, *, read_only: bool = False, propagation: str = "rprivate") -> Json:
+    options = {"Propagation": propagation}
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only, "BindOptions": options}
+
+
+def _mount(config: ContainerConfig, volume: Volume) -> Json:
+    target = volume.target if volume.target.startswith("/") else f"{SANDBOX}/{volume.target}"
+    if volume.type == "tmpfs":
+        return {"Type": "tmpfs", "Target": target, "ReadOnly": volume.read_only}
+    if volume.type == "volume":
+        return {"Type": "volume", "Source": volume.source, "Target": target, "ReadOnly": volume.read_only}
+    return _bind(
+        str(config.base / (volume.source or "")),
+        target,
+        read_only=volume.read_only,
+        propagation=f"r{volume.propagation}",
+    )
+
+
+def _amounts(requests: ResourceAmounts, limits: ResourceAmounts, *, created: bool) -> Json:
+    """created: what is not given is left out; else it is taken back, memory apart, whose limit an engine keeps."""
+    cap = quota(limits.cpus)
+    found: Json = {"CpuShares": shares(requests.cpus), "CpuPeriod": PERIOD, "CpuQuota": -1 if cap is None else cap}
+    found["MemoryReservation"] = requests.memory or 0
+    if limits.memory is not None:
+        found |= {"Memory": limits.memory, "MemorySwap": limits.memory_swap or -1}
+    if limits.pids is not None or not created:
+        found["PidsLimit"] = limits.pids or -1
+    if limits.cpuset is not None:
+        found["CpusetCpus"] = limits.cpuset
+    return found
+
+
+def change(requests: ResourceAmounts, limits: ResourceAmounts) -> Json:
+    return _amounts(requests, limits, created=False)

@@ -1,0 +1,59 @@
+"""An engine's API over its socket with the standard library alone: for reading verbs, which must answer at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+DEFAULT_URL = "unix:///var/run/docker.sock"
+
+
+def url_of(environ: Mapping[str, str]) -> str:
+    return environ.get("DOCKER_HOST") or DEFAULT_URL
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("engine", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return _UnixConnection(parts.path, timeout)
+    return http.client.HTTPConnection(parts.hostname or "localhost", parts.port or 2375, timeout=timeout)
+
+
+def answers(url: str, timeout: float = 1.0) -> bool:
+    try:
+        get(url, "/_ping", timeout)
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+def get(url: str, path: str, timeout: float, query: Mapping[str, Any] | None = None) -> Any:
+    """What the JSON answer means; its text where it is none; None for 404. Raises OSError, HTTPException."""
+    words = "&".join(f"{key}={quote(json.dumps(value))}" for key, value in (query or {}).items())
+    connection = _connection(url, timeout)
+    try:
+        connection.request("GET", f"{path}?{words}" if words else path)
+        answer = connection.getresponse()
+        text = answer.read()
+    finally:
+        connection.close()
+    if answer.status == 404:
+        return None
+    if answer.status != 200:
+        raise OSError(f"{path}: {answer.status} {text.decode(errors='replace').strip()}")
+    return json.loads(text) if "json" in (answer.getheader("Content-Type") or "") else text.decode()

@@ -1,0 +1,192 @@
+"""Containers on a Docker Engine, beside native ones, under one agent: the same spec, the same behaviour."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests import engine, processes
+from tests.e2e.checks import (
+    eventually,
+    exited,
+    gone,
+    instance,
+    message_contains,
+    not_restarted,
+    plan_is_empty,
+    restarted,
+    state,
+    until,
+)
+from tests.e2e.conftest import live
+from tests.e2e.world import World, document, sleeper
+
+pytestmark = [pytest.mark.root, pytest.mark.docker]
+QUICK = {"initial": "100ms", "max": "300ms"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[engine.Server]:
+    with engine.running() as server:
+        yield server
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, nursery: processes.Nursery, server: engine.Server) -> Iterator[World]:
+    for made in live(request.node, lambda: World(nursery, variables={"DOCKER_HOST": server.url})):
+        yield made
+        assert made.reconciler("destroy", "--all").returncode == 0
+        left = [name for name in server.named() if name != "bystander"]
+        assert left == [], f"left on the engine: {left}"
+
+
+def boxed(name: str, *command: str, **spec: object) -> str:
+    image: dict[str, object] = {"reference": engine.IMAGE, "pullPolicy": "Never"}
+    argv = list(command) or ["sleep", "infinity"]
+    whole = {"type": "docker", "image": image, "command": argv, "backoff": QUICK} | spec
+    return document(name, **{field: value for field, value in whole.items() if value is not None})
+
+
+def inspected(server: engine.Server, world: World, name: str) -> dict[str, Any]:
+    owner = (world.owner() or "")[:12]
+    found: dict[str, Any] = server.api.inspect_container(f"reconciler-{owner}-{name}")
+    return found
+
+
+def test_docker_and_native_containers_converge_side_by_side(world: World, server: engine.Server) -> None:
+    """Dropped together, edited, deleted; each by its own containerizer, with a second plan that is empty."""
+    world.write("web.yaml", boxed("web", labels={"tier": "front"}, env={"MODE": "a"}))
+    world.write("native.yaml", sleeper("native"))
+    with world.agent():
+        web, native = instance(world, "web"), instance(world, "native")
+        assert world.rows()["web"]["type"] == "docker"
+        said = inspected(server, world, "web")
+        assert said["State"]["Pid"] == web.pid and "MODE=a" in said["Config"]["Env"]
+        assert (said["Config"]["Labels"]["reconciler.name"], said["Config"]["Labels"]["tier"]) == ("web", "front")
+        plan_is_empty(world)
+        world.write("web.yaml", boxed("web", env={"MODE": "b"}))
+        web = restarted(world, web, by="env.MODE")
+        not_restarted(world, native)
+        world.delete("web.yaml")
+        gone(world, "web", web)
+        not_restarted(world, native)
+
+
+def test_limits_change_in_place(world: World, server: engine.Server) -> None:
+    world.write("web.yaml", boxed("web", resources={"limits": {"memory": "64Mi", "cpus": 0.5, "pids": 50}}))
+    with world.agent():
+        web = instance(world, "web")
+        host = inspected(server, world, "web")["HostConfig"]
+        assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (64 << 20, 50_000, 50)
+        world.write("web.yaml", boxed("web", resources={"limits": {"memory": "96Mi", "cpus": 1, "pids": 60}}))
+
+        def changed() -> bool:
+            host = inspected(server, world, "web")["HostConfig"]
+            return (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (96 << 20, 100_000, 60)
+
+        eventually(changed, "the engine has the new limits")
+        not_restarted(world, web)
+
+
+def test_what_ends_comes_back_whoever_ended_it(world: World, server: engine.Server) -> None:
+    """By itself, killed, stopped and removed with the engine's own means; each time one new instance."""
+    world.write("web.yaml", boxed("web"))
+    world.write("job.yaml", boxed("job", "sh", "-c", "exit 3", restartPolicy="Never"))
+    with world.agent():
+        exited(world, "job", 3)
+        web = instance(world, "web")
+        os.kill(web.pid, signal.SIGKILL)
+        web = restarted(world, web)
+        exited(world, "web", None, signal.SIGKILL)
+        server.api.stop(inspected(server, world, "web")["Id"], timeout=0)
+        web = restarted(world, web)
+        server.api.remove_container(inspected(server, world, "web")["Id"], force=True)
+        restarted(world, web)
+        assert [name for name in server.named() if name.endswith("-web")] != []
+
+
+def test_an_agent_that_is_killed_disturbs_nothing_and_finds_all_again(world: World) -> None:
+    world.write("web.yaml", boxed("web"))
+    with world.agent() as agent:
+        web = instance(world, "web")
+        agent.kill()
+    assert world.rows()["web"]["pid"] == web.pid, "ps sees it without an agent"
+    with world.agent():
+        not_restarted(world, web)
+        plan_is_empty(world)
+        assert world.rows()["web"]["restarts"] == 0
+
+
+def test_an_engine_that_is_away_makes_its_containers_unknown_and_stops_nothing_else(
+    world: World, server: engine.Server
+) -> None:
+    """Restarted, and paused so that it answers nobody: what runs goes on, native ones are looked after meanwhile."""
+    world.write("web.yaml", boxed("web"))
+    with world.agent():
+        web = instance(world, "web")
+        server.stop()
+        try:
+            message_contains(world, "web", "does not answer", within=20)
+            world.write("native.yaml", sleeper("native"))
+            instance(world, "native")
+            assert web.alive
+        finally:
+            server.start()
+        state(world, "web", "Running", within=20)
+        not_restarted(world, web)
+        assert world.rows()["web"]["restarts"] == 0
+
+
+def test_what_is_not_ours_is_not_touched(world: World, server: engine.Server) -> None:
+    """A look-alike with our labels but another owner, and one with an ordinary name."""
+    labels = {"reconciler.owner": "somebody-else", "reconciler.name": "web", "reconciler.digest": "x"}
+    body = {"Image": engine.IMAGE, "Entrypoint": ["sleep", "infinity"], "Labels": labels}
+    made = server.api.create_container_from_config(body | {"HostConfig": {"NetworkMode": "none"}}, "bystander")
+    server.api.start(made["Id"])
+    pid = server.api.inspect_container(made["Id"])["State"]["Pid"]
+    try:
+        world.write("web.yaml", boxed("web"))
+        world.apply()
+        assert world.rows()["web"]["pid"] != pid
+        world.succeed("destroy", "web")
+        assert server.api.inspect_container(made["Id"])["State"]["Pid"] == pid
+    finally:
+        server.api.remove_container(made["Id"], force=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"containers": [{"name": "a", "command": ["sleep", "1"]}]}, "side by side"),
+        ({"volumes": [{"type": "sandboxPath", "source": "x", "target": "/y"}]}, "the whole sandbox is at"),
+        ({"image": None}, "an engine runs images only"),
+    ],
+)
+def test_what_an_engine_cannot_give_is_refused_with_the_reason(world: World, spec: dict[str, object], why: str) -> None:
+    world.write("web.yaml", boxed("web", **spec))
+    said = world.reconciler("plan", world.specs)
+    assert said.returncode == 1 and why in said.stdout + said.stderr
+
+
+def test_an_image_that_is_not_there_says_so_and_a_command_that_is_not_in_it_is_a_failed_run(world: World) -> None:
+    nowhere = {"reference": "nowhere:1", "pullPolicy": "Never"}
+    world.write("none.yaml", boxed("none", image=nowhere))
+    world.write("web.yaml", boxed("web", "/no/such/program", restartPolicy="Never"))
+    with world.agent():
+        exited(world, "web", 127)
+        assert message_contains(world, "none", "nowhere:1 is not on the engine")["reason"] == "ImageUnavailable"
+
+
+def test_health_checks_are_made_inside(world: World) -> None:
+    """A command by the engine's exec, a connection in the container's own network; both decide on `ready`."""
+    quick = {"delay": "100ms", "interval": "200ms", "timeout": "5s", "role": "readiness"}
+    checks = [{"command": ["ls", "/tmp/ready"], **quick}, {"tcp": {"port": 8080}, **quick}]
+    serve = "sleep 1; touch /tmp/ready; exec httpd -f -p 8080"
+    world.write("web.yaml", boxed("web", "sh", "-c", serve, namespaces={"network": "private"}, healthChecks=checks))
+    with world.agent():
+        state(world, "web", "Running")
+        until(world, "web", lambda row: row["ready"], "is ready", 20)
