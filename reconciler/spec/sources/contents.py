@@ -90,7 +90,11 @@ class FollowedSource:
             self._cache = {place: cached for place, cached in self._cache.items() if place in wanted}
         if writing:
             listing = replace(listing, retry_after=min(listing.retry_after or _RETRY, _RETRY))
-        return replace(listing, contents=contents) if contents else listing
+        if not wanted:
+            return listing
+        paths = {path for path, _ in wanted}
+        ignored = tuple(each for each in listing.ignored if each[0] not in paths)  # no stranger in the directory
+        return replace(listing, contents=contents, ignored=ignored)
 
     def _look(self, path: str, kind: Kind) -> Content | None:
         """None: not followed, being no regular file, or one that is mounted and always open for writing."""

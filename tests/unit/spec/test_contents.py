@@ -55,6 +55,12 @@ def test_a_content_is_told_as_a_keyed_hash(token: Path) -> None:
     assert changed.hash != first.hash
 
 
+def test_a_file_that_a_spec_refers_to_is_no_stranger_in_the_directory(token: Path) -> None:
+    other = token.with_name("other")
+    other.write_text("")
+    assert [path for path, _ in followed(token).list().ignored] == [str(other)]
+
+
 def test_a_directory_that_is_mounted_is_not_followed(token: Path) -> None:
     assert look(followed(token), token.parent.parent, Kind.MOUNTED) is None
 
