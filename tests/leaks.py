@@ -76,7 +76,7 @@ def leaks(before: Snapshot, after: Snapshot) -> list[str]:
 
 def left(before: Snapshot, scope: Callable[[], Scope], within: float = PROMISE) -> list[str]:
     """The leaks that are still there when the promised time is over."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + within * processes.PATIENCE
     while True:
         late = time.monotonic() >= deadline  # judged before looking, so that the last look comes after the deadline
         found = leaks(before, take(scope()))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = float(os.environ.get("RECONCILER_TEST_PATIENCE", "1"))  # deadlines of tests are that many times longer
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -163,7 +164,7 @@ class Nursery:
         source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
         child = self.spawn(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
         try:
-            out, err = child.communicate(stdin, timeout=timeout)
+            out, err = child.communicate(stdin, timeout=timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

@@ -17,6 +17,7 @@ from pathlib import Path
 from reconciler.runtime.kernel import cgroups
 from reconciler.runtime.kernel.cgroups import CgroupMap
 from reconciler.runtime.launcher.cgroup_tree import DEFAULT_CONTROLLERS, CgroupTree
+from tests.processes import PATIENCE
 
 ROOT = f"reconciler-tests-{os.getpid()}"
 
@@ -54,7 +55,7 @@ def start(tree: CgroupTree, name: str, script: str) -> subprocess.Popen[bytes]:
 
 def finish(process: subprocess.Popen[bytes], within: float = 20) -> int:
     """Its exit code, its pipes closed."""
-    code = process.wait(within)
+    code = process.wait(within * PATIENCE)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
@@ -62,7 +63,7 @@ def finish(process: subprocess.Popen[bytes], within: float = 20) -> int:
 
 
 def until(condition: Callable[[], bool], what: str, within: float = 10) -> None:
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + within * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.002)

@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).resolve().parents[3]  # where `reconciler` is imported 
 _IMPORT = "import sys; sys.path.insert(0, sys.argv[1]); from reconciler.runtime.launcher import keeper; "
 _START = _IMPORT + "sys.exit(keeper.main(sys.argv[3]))"
 _GO_ON = _IMPORT + "sys.exit(keeper.go_on(*sys.argv[2:]))"
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0  # one that dies is noticed at once: this is for one that hangs, not for a slow machine
 _CALL_SECONDS = 30.0
 
 

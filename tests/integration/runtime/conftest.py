@@ -15,7 +15,7 @@ from tests import leaks, processes
 from tests.integration.runtime.reaping import Reaper
 from tests.integration.runtime.world import World, wait_for
 
-TEST_SECONDS = 60.0
+TEST_SECONDS = 60.0 * processes.PATIENCE
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -73,15 +73,17 @@ async def test_no_signal_is_ignored_from_the_start(either: World) -> None:
     assert [line.split()[1] for line in lines] == ["0" * 16, "0" * 16]
 
 
-async def test_its_limit_on_descriptors_is_what_the_agent_was_started_with(either: World) -> None:
+async def test_the_keeper_may_open_all_it_can_and_a_container_what_the_agent_was_started_with(either: World) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft // 2, hard))
     try:
         async with either.agent() as agent:
             lines = await agent.run("job", shell="ulimit -Sn; ulimit -Hn")
+            keeper = resource.prlimit(either.keeper(), resource.RLIMIT_NOFILE)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert lines == [str(soft // 2), str(hard)]
+    assert keeper == (hard, hard)
 
 
 def _ignore(number: int) -> None:

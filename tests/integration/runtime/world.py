@@ -27,7 +27,7 @@ from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 from tests import processes
 
-SECONDS = 10.0  # for anything that takes milliseconds
+SECONDS = 10.0 * processes.PATIENCE  # for anything that takes milliseconds
 
 
 async def until(what: str, probe: Callable[[], Any], seconds: float = SECONDS) -> Any:
