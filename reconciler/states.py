@@ -74,6 +74,7 @@ class Reason(StrEnum):
     RECORD_UNREADABLE = "RecordUnreadable"
     PARENT_NOT_RUNNING = "ParentNotRunning"
     BACKING_OFF = "BackingOff"
+    RESTART_LIMIT = "RestartLimit"
     DESTROY_FAILED = "DestroyFailed"
     SUSPENDED = "Suspended"
     DEPENDENCY_NOT_MET = "DependencyNotMet"

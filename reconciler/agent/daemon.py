@@ -53,7 +53,9 @@ class Daemon:
         self._choice = choice
         self.source = sources.build(choice, places, self._wake)
         containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
-        settings = Settings(node_labels=labels(dict(options.node_labels)))
+        settings = Settings(
+            node_labels=labels(dict(options.node_labels)), restarts_per_hour=options.max_restarts_per_hour
+        )
         store = Store(places, self.notifier.hear)
         self.reconciler = Reconciler(self.source, containerizer, store, settings=settings)
         self._stop = asyncio.Event()

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.agent import control, node, sources
@@ -69,8 +69,8 @@ def apply(places: Places, choice: SourceChoice, options: AgentOptions, seconds: 
 
 async def _apply(places: Places, choice: SourceChoice, options: AgentOptions, seconds: float) -> Outcome:
     source = sources.build(choice, places, lambda: None)
-    labels = node.labels(dict(options.node_labels))
-    reconciler = _reconciler(places, options.settings(places, owner_id(places)), source, labels)
+    own = Settings(node_labels=node.labels(dict(options.node_labels)), restarts_per_hour=options.max_restarts_per_hour)
+    reconciler = _reconciler(places, options.settings(places, owner_id(places)), source, own)
     try:
         await reconciler.start()
         return await sources.converge(source, reconciler, seconds)
@@ -99,6 +99,7 @@ def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview
         unknown,
         labels=node.labels(dict(options.node_labels)),
         held=frozenset(store.marks(keeping.MARK)),
+        restarts_per_hour=options.max_restarts_per_hour,
         by_command={name: Suspension.of(details) for name, details in store.marks(suspending.MARK).items()},
     )
     return _on_this_host(replace(found, stale=stale), settings)
@@ -192,7 +193,7 @@ def _done(outcome: Outcome) -> Done:
 
 
 def _reconciler(
-    places: Places, settings: RuntimeSettings, source: Source | None, labels: Mapping[str, str] | None = None
+    places: Places, settings: RuntimeSettings, source: Source | None, own: Settings | None = None
 ) -> Reconciler:
     made: list[Reconciler] = []
 
@@ -200,7 +201,6 @@ def _reconciler(
         for reconciler in made:
             reconciler.wake()
 
-    own = Settings(node_labels=labels or {})
     made.append(Reconciler(source, build(settings, notify), Store(places), settings=own))
     return made[0]
 

@@ -21,6 +21,7 @@ class AgentOptions:
     cgroups_root: str = "reconciler"
     node_labels: tuple[tuple[str, str], ...] = ()
     user_ids: str | None = None
+    max_restarts_per_hour: int = 100
 
     def settings(self, places: Places, owner: str) -> RuntimeSettings:
         return RuntimeSettings(
@@ -49,11 +50,16 @@ class AgentOptions:
             cgroups_root=_word(flags.get("cgroups_root")) or "reconciler",
             node_labels=_pairs(flags.get("node_labels")),
             user_ids=_word(flags.get("user_ids")),
+            max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),
         )
 
 
 def _word(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _number(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default
 
 
 def _pairs(value: object) -> tuple[tuple[str, str], ...]:

@@ -237,6 +237,7 @@ def _from_json(data: dict[str, Any], name: str) -> Record:
     if data["name"] != name:
         raise ValueError(f"it is about {data['name']!r}")
     life = dict(data["life"])
+    life["failed_at"] = tuple(life.get("failed_at", ()))
     if life["exit"] is not None:
         life["exit"] = Termination(**{**life["exit"], "reason": Reason(life["exit"]["reason"])})
     return Record(

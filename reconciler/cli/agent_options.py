@@ -7,6 +7,8 @@ import argparse
 from reconciler.agent.options import AgentOptions
 from reconciler.errors import ReconcilerError
 
+_MOST_RESTARTS = 1000
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("agent")
@@ -18,6 +20,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--node-label", metavar="KEY=VALUE", action="append", help="of this node, for nodeSelector; may be repeated"
     )
     group.add_argument("--user-ids", metavar="FIRST-LAST", help="host ids for user namespaces of containers")
+    group.add_argument(
+        "--max-restarts-per-hour", metavar="N", help="of one container, after failures; 0: no limit (default: 100)"
+    )
     group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
     group.add_argument("--hooks", metavar="LIST", help="not supported yet")
 
@@ -33,7 +38,17 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         cgroups_root=args.cgroups_root or "reconciler",
         node_labels=_labels(args.node_label),
         user_ids=args.user_ids,
+        max_restarts_per_hour=_restarts(args.max_restarts_per_hour),
     )
+
+
+def _restarts(given: str | int | None) -> int:
+    if given is None:
+        return AgentOptions().max_restarts_per_hour
+    text = str(given)
+    if not text.isdecimal() or int(text) > _MOST_RESTARTS:
+        raise ReconcilerError(f"--max-restarts-per-hour {text}: must be a whole number from 0 to {_MOST_RESTARTS}")
+    return int(text)
 
 
 def _labels(given: list[str] | None) -> tuple[tuple[str, str], ...]:

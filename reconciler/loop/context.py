@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
+from reconciler.loop import fuse
 from reconciler.loop.ordering import met
-from reconciler.loop.values import Desired, DesiredContainer, Observed, Record, Recorded, Trouble, ancestors, over
+from reconciler.loop.values import Desired, DesiredContainer, Life, Observed, Record, Recorded, Trouble, ancestors, over
 from reconciler.spec.changes import Change, compare, compare_contents
 from reconciler.spec.model import ContainerSpec, Dependency
 
@@ -22,6 +23,7 @@ class Context:
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     doomed: Set[str] = frozenset()
     suspended: Mapping[str, str] = field(default_factory=dict)
+    restarts_per_hour: int = fuse.DEFAULT
 
     def names(self) -> set[str]:
         return {
@@ -46,6 +48,11 @@ class Context:
     def alive(self, name: str) -> bool:
         """Something of it runs, or is on its way up or down."""
         return not over(self.observed.containers.get(name))
+
+    def waits_until(self, life: Life) -> float | None:
+        """When it may be started again, if that is not yet."""
+        at, _ = fuse.next_try(life, self.restarts_per_hour)
+        return at if at is not None and at > self.now else None
 
     def running(self, name: str) -> bool:
         seen = self.observed.containers.get(name)

@@ -171,7 +171,7 @@ class Decider:
     def _left_by_a_failed_launch(self, record: Record, seen: ContainerStatus) -> bool:
         """What is there is no run, and its next one has to wait."""
         life = record.life
-        waits = life.finished or (life.next_try is not None and life.next_try > self._context.now)
+        waits = life.finished or self._context.waits_until(life) is not None
         return waits and life.started_at is None and not seen.running
 
     def _as_recorded_down(self, want: DesiredContainer, record: Record) -> None:
@@ -183,8 +183,8 @@ class Decider:
                 self._moved(want, record)
             else:
                 self._start(Op.RESTART, want, f"{busy_below}, nested in it, will run")
-        elif life.next_try is not None and life.next_try > self._context.now:
-            self._wake(life.next_try)
+        elif (next_try := self._context.waits_until(life)) is not None:
+            self._wake(next_try)
             self._moved(want, record)
         elif life.exit is None:
             self._start(Op.CREATE, want, "not running: never started")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import replace
 
-from reconciler.loop import backoff
+from reconciler.loop import backoff, fuse
 from reconciler.loop.values import Life, Observed, Record, Recorded, over
 from reconciler.runtime.containerizer import ContainerStatus, Termination
 from reconciler.spec.model import ContainerSpec
@@ -47,7 +47,7 @@ def ended(life: Life, spec: ContainerSpec, termination: Termination, now: float)
         wait = backoff.delay(spec.backoff, 0, backoff.jitter(spec.name, life.starts))
         return replace(over, failures=0, finished=done, next_try=None if done else now + wait)
     earlier = 0 if _stable(life, spec, termination) else life.failures
-    return _failed(replace(over, failures=earlier + 1), spec, now)
+    return _failed(replace(over, failures=earlier + 1, failed_at=fuse.noted(life.failed_at, now)), spec, now)
 
 
 def _stable(life: Life, spec: ContainerSpec, termination: Termination) -> bool:
@@ -70,11 +70,11 @@ def launch_failed(life: Life, spec: ContainerSpec, termination: Termination, now
 def revised(life: Life, spec: ContainerSpec) -> Life:
     """The spec changed in a way that needs no restart; `spec` is the new one. What waited starts at once,
     and whether the generation is over is judged anew."""
+    fresh = replace(life, failures=0, next_try=None, failed_at=())
     if life.started_at is not None or life.exit is None or life.exit.reason in OURS:
-        return replace(life, failures=0, next_try=None)
-    if life.exit.success:
-        return replace(life, failures=0, next_try=None, finished=spec.restart_policy != "Always")
-    return replace(life, failures=0, next_try=None, finished=spec.restart_policy == "Never")
+        return fresh
+    well, policy = life.exit.success, spec.restart_policy
+    return replace(fresh, finished=policy != "Always" if well else policy == "Never")
 
 
 def deadline(record: Record) -> float | None:

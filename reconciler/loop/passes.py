@@ -129,6 +129,7 @@ class Passes:
             troubles=self._apt_troubles(),
             doomed=self.doomed,
             by_command=self.ledger.suspended,
+            restarts_per_hour=self._settings.restarts_per_hour,
         )
         self._dispatch(self.plan, stale - set(self.workers.busy))
         self._touched.clear()
@@ -315,6 +316,7 @@ class Passes:
             self._troubles,
             self.ledger.sandbox,
             self.ledger.suspended,
+            self._settings.restarts_per_hour,
         )
         self.rows = rows(facts)
         self.ledger.publish(self.rows.values(), self.notes())

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
+from reconciler.loop import fuse
 from reconciler.loop.context import Context
 from reconciler.loop.deciding import Decider
 from reconciler.loop.ordering import after_dependents, by_tree, start_order
@@ -31,10 +32,11 @@ def plan(
     troubles: Mapping[str, Trouble] | None = None,
     doomed: Set[str] = frozenset(),
     by_command: Mapping[str, Suspension] | None = None,
+    restarts_per_hour: int = fuse.DEFAULT,
 ) -> Plan:
     """`desired`: with what is kept (keeping.keep); `recorded`: settled (life.settle). `doomed`: names that someone
     asked to destroy, whatever is desired; `by_command`: those that someone suspended."""
-    context = Context(desired, recorded, observed, now, troubles or {}, doomed)
+    context = Context(desired, recorded, observed, now, troubles or {}, doomed, restarts_per_hour=restarts_per_hour)
     names = context.names()
     context = replace(context, suspended=suspended(names, desired, recorded, by_command or {}))
     decider = Decider(context)

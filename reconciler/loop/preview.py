@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+from reconciler.loop import fuse
 from reconciler.loop.desired import desire
 from reconciler.loop.keeping import keep
 from reconciler.loop.life import settle
@@ -47,12 +48,15 @@ def preview(
     labels: Mapping[str, str] | None = None,
     held: Set[str] = frozenset(),
     by_command: Mapping[str, Suspension] | None = None,
+    restarts_per_hour: int = fuse.DEFAULT,
 ) -> Preview:
     """`statuses`: what was observed; `unknown`: name → why it could not be; `labels`: of this node; `held`: by the
-    mass-deletion guard until now; `by_command`: what is suspended so."""
+    mass-deletion guard until now; `by_command`: what is suspended so; `restarts_per_hour`: the fuse."""
     observed = Observed(statuses, unknown or {})
     desired, _ = keep(desire(listing, recorded, identity, labels or {}), recorded, before=held)
-    return Preview(desired, plan(desired, settle(recorded, observed, now), observed, now, by_command=by_command))
+    settled = settle(recorded, observed, now)
+    made = plan(desired, settled, observed, now, by_command=by_command, restarts_per_hour=restarts_per_hour)
+    return Preview(desired, made)
 
 
 def complaints(desired: Desired) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.loop import fuse
 from reconciler.loop.health import Health
 from reconciler.loop.suspending import Suspension, suspended
 from reconciler.loop.texts import commit_json, ending, exit_json, span, timestamp
@@ -45,6 +46,7 @@ class Facts:
     troubles: Mapping[str, Trouble]
     sandbox: Callable[[str], Path]
     by_command: Mapping[str, Suspension] = field(default_factory=dict)
+    restarts_per_hour: int = fuse.DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,7 @@ class _Maker:
         above = self._verdict(parent) if parent else None
         if above is not None and above.status not in (Status.RUNNING, Status.UNHEALTHY):
             return self._below(parent, above)
-        return _waiting(record)
+        return _waiting(record, self._facts.restarts_per_hour)
 
     def _exists(self, name: str) -> bool:
         facts = self._facts
@@ -275,13 +277,18 @@ def _finished(record: Record) -> _Verdict:
     return _Verdict(Status.FAILED, f"{ending(exit)}; not tried again: {policy}", exit.reason)
 
 
-def _waiting(record: Record | None) -> _Verdict:
+def _waiting(record: Record | None, restarts_per_hour: int) -> _Verdict:
     exit = record.life.exit if record else None
     if record is None or exit is None:
         return _Verdict(Status.PENDING, "not started yet")
     life = record.life
     if life.next_try is None:
         return _Verdict(Status.PENDING, ending(exit), exit.reason)
+    until, blown = fuse.next_try(life, restarts_per_hour)
+    if blown and until is not None:
+        limit = f"{restarts_per_hour} failures within an hour are the limit (--max-restarts-per-hour)"
+        message = f"{ending(exit)}; {limit}; restarting at {timestamp(until)}, or when its spec changes"
+        return _Verdict(Status.STALLED, message, Reason.RESTART_LIMIT, until)
     when = f"restarting in {span(life.next_try - exit.at)}, at {timestamp(life.next_try)}"
     if life.failures < 2:
         return _Verdict(Status.STARTING, f"{ending(exit)}; {when}", Reason.BACKING_OFF, life.next_try)

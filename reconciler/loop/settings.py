@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconciler.loop import fuse
 from reconciler.loop.operations import Limits
 
 
@@ -20,6 +21,7 @@ class Settings:
     close_grace       workers have this long to come to an end when the loop does
     ready_patience    a name that is being started counts as tried after this time
     node_labels       of this node, for nodeSelector
+    restarts_per_hour of one name, after failures; 0 for no bound
     """
 
     resync: float = 2.0
@@ -34,3 +36,4 @@ class Settings:
     ready_patience: float = 5.0
     limits: Limits = field(default_factory=Limits)
     node_labels: Mapping[str, str] = field(default_factory=dict)
+    restarts_per_hour: int = fuse.DEFAULT

@@ -103,6 +103,7 @@ class Life:
     next_try:   not before this time; None: at once
     exit:       how the last run ended; None while the first one lasts
     finished:   this generation is over: no further run by restart policy (one-shot done, or failed for good)
+    failed_at:  its failures of the last hour, for the fuse
     """
 
     starts: int = 0
@@ -111,6 +112,7 @@ class Life:
     next_try: float | None = None
     exit: Termination | None = None
     finished: bool = False
+    failed_at: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
