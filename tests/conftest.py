@@ -11,11 +11,16 @@ import signal
 import threading
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import engine
 
 SKIPPED: list[str] = []
+
+# how long an example takes says more about the machine than about us
+hypothesis.settings.register_profile("anywhere", deadline=None)
+hypothesis.settings.load_profile("anywhere")
 
 
 def strict() -> bool:
