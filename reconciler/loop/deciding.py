@@ -165,6 +165,8 @@ class Decider:
             self._start(Op.RESTART, want, f"its launch stopped at {stage}")
         elif outdated(seen.digest, record.spec, record.digest):
             self._start(Op.RESTART, want, "it runs an older version")
+        elif drift := self._context.observed.drift.get(record.name):
+            self._act(Op.UPDATE, want, drift, ChangeClass.LIVE)
         else:
             self._moved(want, record)
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from reconciler.errors import Retryable
 from reconciler.loop import stalling
 from reconciler.loop.desired import desire
+from reconciler.loop.drift import Drift
 from reconciler.loop.events import acting, source_changed
 from reconciler.loop.keeping import dropped, keep
 from reconciler.loop.ledger import Ledger
@@ -76,6 +77,8 @@ class Passes:
         self._containerizer = containerizer
         self._observer = Observer(containerizer, wake, patience=settings.observe_patience, limit=settings.observe_limit)
         self.monitor = Monitor(containerizer, clock, wake)
+        self._drift = Drift(containerizer, wake)
+        self._updated: set[str] = set()
         self._operations = Operations(
             containerizer=containerizer,
             ledger=self.ledger,
@@ -102,6 +105,7 @@ class Passes:
 
     def close(self) -> None:
         self.monitor.close()
+        self._drift.close()
         self._observer.close()
         if self._lister is not None:
             self._lister.close()
@@ -120,7 +124,9 @@ class Passes:
         self._take_in(listing)
         self._settle(stale)
         health = self.monitor.follow(self.ledger.recorded.records, self._observed)
-        self._observed = replace(self._observed, health=health)
+        drift = self._drift.follow(self.ledger.recorded.records, self._observed, self._updated)
+        self._updated.clear()
+        self._observed = replace(self._observed, health=health, drift=drift)
         self.plan = make_plan(
             self.desired,
             self.ledger.recorded,
@@ -202,6 +208,8 @@ class Passes:
         self._serial += 1
         self._touched[name] = self._serial
         self._tried.add(name)
+        if job.action.op is Op.UPDATE:
+            self._updated.add(name)
         if error is not None:
             outcome = self._operations.trouble_of(job.action, error)
         if isinstance(outcome, Trouble):
@@ -222,10 +230,15 @@ class Passes:
         return trouble.attempts if trouble is not None and trouble.goal == action.goal else 0
 
     def _sight(self, name: str) -> stalling.Sight:
-        return stalling.sight(self.ledger.get(name), self._observed.containers.get(name))
+        observed = self._observed
+        return stalling.sight(self.ledger.get(name), observed.containers.get(name), observed.drift.get(name, ""))
 
     def _apt_troubles(self) -> dict[str, Trouble]:
-        """Forget troubles with goals that are no longer anyone's."""
+        """Forget troubles with goals that are no longer anyone's, and rounds that had an effect."""
+        busy = self.workers.busy
+        self._rounds = {
+            name: one for name, one in self._rounds.items() if name in busy or self._sight(name) == one.sight
+        }
         self._troubles = {name: trouble for name, trouble in self._troubles.items() if self._is_apt(name, trouble)}
         return self._troubles
 
@@ -233,7 +246,7 @@ class Passes:
         op, _, digest = trouble.goal.partition(":")
         want, record = self.desired.containers.get(name), self.ledger.get(name)
         seen = self._observed.containers.get(name)
-        if trouble.reason is Reason.NO_EFFECT and self._sight(name) != self._rounds[name].sight:
+        if trouble.reason is Reason.NO_EFFECT and name not in self._rounds:
             return False
         if op == Op.DESTROY:
             return record is not None or seen is not None or name in self._observed.unknown

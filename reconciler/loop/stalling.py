@@ -29,13 +29,13 @@ class Round:
     times: int
 
 
-def sight(record: Record | None, seen: ContainerStatus | None) -> Sight:
+def sight(record: Record | None, seen: ContainerStatus | None, drift: str = "") -> Sight:
     """What an action could change. Not the run itself: another process that is as wrong as the last is no effect.
     How a run ended by itself is one, and has a backoff of its own."""
     life = record.life if record else None
     exit = life.exit if life and life.exit and life.exit.reason not in OURS else None
     known = (record.digest, record.deleting, record.origin, life.finished) if record and life else None
-    return (known, exit, (seen.state, seen.digest) if seen else None)
+    return (known, exit, (seen.state, seen.digest) if seen else None, drift)
 
 
 def begun(before: Round | None, action: Action, now: Sight) -> Round:

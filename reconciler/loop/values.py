@@ -143,11 +143,12 @@ class Recorded:
 class Observed:
     """What the containerizers report. A name in neither map is certainly absent.
     `unknown`: name → why it could not be observed; nothing destructive is done to it.
-    `health`: of those that run and have checks."""
+    `health`: of those that run and have checks; `drift`: name → what somebody else changed about it."""
 
     containers: Mapping[str, ContainerStatus] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
+    drift: Mapping[str, str] = field(default_factory=dict)
 
     def ready(self, name: str) -> bool:
         """It runs, and its checks, if it has any, say that it serves."""

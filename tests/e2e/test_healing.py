@@ -6,12 +6,14 @@ import itertools
 import os
 import signal
 from datetime import datetime
+from pathlib import Path
 
 from tests.e2e.checks import (
     Row,
     eventually,
     exited,
     instance,
+    limited,
     not_restarted,
     payload,
     restarted,
@@ -134,3 +136,16 @@ def test_a_file_that_cannot_be_executed_is_a_failed_launch_of_126(world: World) 
     with world.agent():
         row = state(world, "web", "Failed")
         assert (row["exit"]["code"], row["exit"]["reason"]) == (126, "LaunchFailed")
+
+
+def test_a_limit_that_somebody_changed_is_put_back_without_a_restart(world: World) -> None:
+    """Written to the cgroup behind our back; the cause is told."""
+    world.write("web.yaml", sleeper("web", resources={"limits": {"memory": "64Mi", "pids": 50}}))
+    with world.agent():
+        before = instance(world, "web")
+        directory = world.rows()["web"]["cgroups"]["pids"]
+        limited(world, "web", "50", "pids.max")
+        Path(directory, "pids.max").write_text("max")
+        limited(world, "web", "50", "pids.max", within=30)
+        not_restarted(world, before)
+    assert "pids is limited to nothing, not to 50" in world.succeed("events", "web")

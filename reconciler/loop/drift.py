@@ -1,0 +1,94 @@
+"""Limits that somebody changed behind our back: what is in force, compared with what was recorded.
+
+    a look every `PERIOD` ─▶ Containerizer.usage ─▶ drifted(spec, usage) ─▶ differs? wake the loop, which puts it right
+
+Only a figure that the containerizer has is compared; one it lacks says nothing. What is found lasts until the next
+look, or until the limits are set again. The comparison is pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+
+from reconciler.errors import ReconcilerError
+from reconciler.loop.values import Observed, Record
+from reconciler.runtime.containerizer import Containerizer, Usage
+from reconciler.spec.model import ContainerSpec
+from reconciler.spec.quantities import format_size
+
+PERIOD = 10.0
+_FIGURES = (("cpus", "cpu_limit"), ("memory", "memory_limit_bytes"), ("pids", "pids_limit"))
+_PAGE = 4096
+
+
+def drifted(spec: ContainerSpec, usage: Usage) -> str:
+    """What differs from its limits, as a cause; "" for nothing."""
+    found = []
+    for field, figure in _FIGURES:
+        wanted = getattr(spec.resources.limits, field)
+        if figure not in usage or (wanted is None and spec.type == "docker"):
+            continue  # an engine cannot take a limit away
+        present = usage[figure]
+        if not _same(wanted, present, field):
+            found.append(f"{field} is limited to {_shown(field, present)}, not to {_shown(field, wanted)}")
+    return f"changed by somebody else: {', '.join(found)}" if found else ""
+
+
+def _same(wanted: float | None, present: float | None, field: str) -> bool:
+    if wanted is None or present is None:
+        return wanted is present
+    if field == "memory":
+        return wanted // _PAGE == present // _PAGE  # the kernel counts in pages
+    return abs(wanted - present) < (0.011 if field == "cpus" else 0.5)  # and CPU time in milliseconds per period
+
+
+def _shown(field: str, value: float | None) -> str:
+    if value is None:
+        return "nothing"
+    return format_size(int(value)) if field == "memory" else f"{value:g}"
+
+
+class Drift:
+    """Looks at what runs, one after the other, and remembers what it found."""
+
+    def __init__(self, containerizer: Containerizer, wake: Callable[[], None]) -> None:
+        self._containerizer, self._wake = containerizer, wake
+        self._subjects: dict[str, ContainerSpec] = {}
+        self._found: dict[str, str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, records: Mapping[str, Record], observed: Observed, updated: Iterable[str]) -> dict[str, str]:
+        """name → what differs. updated: names whose limits were just set: what was found of them is over."""
+        self._subjects = {
+            name: records[name].spec for name, seen in observed.containers.items() if seen.running and name in records
+        }
+        for name in updated:
+            self._found.pop(name, None)
+        if self._task is None:
+            self._task = asyncio.create_task(self._look_for_ever(), name="drift")
+        return {name: why for name, why in self._found.items() if name in self._subjects}
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD)
+            for name, spec in list(self._subjects.items()):
+                with contextlib.suppress(ReconcilerError, OSError):
+                    await self._look(name, spec)
+
+    async def _look(self, name: str, spec: ContainerSpec) -> None:
+        usage = await self._containerizer.usage(name)
+        if usage is None or self._subjects.get(name) is not spec:
+            return  # it ended, or another spec is in force meanwhile
+        if why := drifted(spec, usage):
+            new = self._found.get(name) != why
+            self._found[name] = why
+            if new:
+                self._wake()
+        else:
+            self._found.pop(name, None)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()

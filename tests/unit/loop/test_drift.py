@@ -1,0 +1,53 @@
+"""Limits in force against limits recorded: what counts as changed by somebody else, and what is done about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.loop.drift import drifted
+from reconciler.loop.plan import plan
+from reconciler.loop.values import Observed, Op
+from reconciler.runtime.containerizer import Usage
+from reconciler.spec.model import ContainerSpec, ResourceAmounts, Resources
+from reconciler.states import ChangeClass
+from tests.unit.loop.values import NOW, desired, record, recorded, spec, status
+
+MIB = 1 << 20
+
+
+def limited(**limits: float) -> ContainerSpec:
+    return spec("web").model_copy(update={"resources": Resources(limits=ResourceAmounts(**limits))})
+
+
+@pytest.mark.parametrize(
+    ("limits", "usage", "what"),
+    [
+        ({"memory": 64 * MIB}, {"memory_limit_bytes": 64 * MIB}, ""),
+        ({"memory": 64 * MIB + 1}, {"memory_limit_bytes": 64 * MIB}, ""),
+        ({"memory": 64 * MIB}, {"memory_limit_bytes": 32 * MIB}, "memory is limited to 32Mi, not to 64Mi"),
+        ({"memory": 64 * MIB}, {"memory_limit_bytes": None}, "memory is limited to nothing, not to 64Mi"),
+        ({}, {"pids_limit": 7}, "pids is limited to 7, not to nothing"),
+        ({"pids": 7}, {}, ""),
+        ({"cpus": 0.333}, {"cpu_limit": 0.33}, ""),
+        ({"cpus": 0.001}, {"cpu_limit": 0.01}, ""),
+        ({"cpus": 0.5}, {"cpu_limit": 1.0}, "cpus is limited to 1, not to 0.5"),
+    ],
+)
+def test_what_differs_is_named(limits: dict[str, float], usage: Usage, what: str) -> None:
+    found = drifted(limited(**limits), usage)
+    assert found == (f"changed by somebody else: {what}" if what else "")
+
+
+def test_an_engine_cannot_take_a_limit_away() -> None:
+    engine = limited().model_copy(update={"type": "docker"})
+    assert drifted(engine, {"memory_limit_bytes": 5}) == ""
+
+
+def test_it_is_put_right_in_place() -> None:
+    one = spec("web", "serve")
+    observed = Observed({"web": status(one)}, drift={"web": "changed by somebody else: memory …"})
+    found = plan(desired(one), recorded(record(one)), observed, NOW)
+    assert [(each.op, each.change) for each in found.actions] == [(Op.UPDATE, ChangeClass.LIVE)]
+    assert plan(desired(one), recorded(record(one)), replace(observed, drift={}), NOW).actions == ()
