@@ -149,3 +149,17 @@ def test_a_limit_that_somebody_changed_is_put_back_without_a_restart(world: Worl
         limited(world, "web", "50", "pids.max", within=30)
         not_restarted(world, before)
     assert "pids is limited to nothing, not to 50" in world.succeed("events", "web")
+
+
+def test_a_name_that_fails_too_often_in_an_hour_stands_still(world: World) -> None:
+    """Over the agent's restart, until its spec changes; the time of the next try is told."""
+    failing = {"initial": "50ms", "max": "50ms"}
+    world.write("web.yaml", document("web", command=["false"], backoff=failing))
+    with world.agent("--max-restarts-per-hour", "3"):
+        row = state(world, "web", "Stalled")
+    assert (row["reason"], row["restarts"]) == ("RestartLimit", 2), "three failures"
+    with world.agent("--max-restarts-per-hour", "3"):
+        row = state(world, "web", "Stalled")
+        assert row["nextTry"] is not None and row["restarts"] == 2
+        world.write("web.yaml", sleeper("web", "400017", backoff=failing))
+        state(world, "web", "Running")
