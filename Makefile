@@ -38,7 +38,7 @@ lint: setup ## ruff, mypy, import contracts
 test: setup ## every suite that fits this machine; says what was skipped and why
 	@failed=0; \
 	$(BIN)/pytest -q -n 2 tests/unit || failed=1; \
-	$(BIN)/pytest -q tests/integration tests/e2e || failed=1; \
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration tests/e2e || failed=1; \
 	exit $$failed
 
 test-unit: setup ## the unit tests: seconds, no privileges

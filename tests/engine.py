@@ -84,6 +84,14 @@ class Server:
     def load_image(self) -> None:
         self.api.import_image_from_data(_box(), repository=IMAGE.partition(":")[0], tag=IMAGE.partition(":")[2])
 
+    def warm_up(self) -> None:
+        """What it makes with its first container, and keeps, is there before any test looks at what there is."""
+        body = {"Image": IMAGE, "Entrypoint": ["true"], "HostConfig": {"NetworkMode": "host"}}
+        made = self.api.create_container_from_config(body, "first")["Id"]
+        self.api.start(made)
+        self.api.wait(made)
+        self.api.remove_container(made)
+
     def named(self) -> dict[str, dict[str, Any]]:
         """The engine's name → what it lists, of every container."""
         return {each["Names"][0].lstrip("/"): each for each in self.api.containers(all=True)}
@@ -122,6 +130,7 @@ def running() -> Iterator[Server]:
     try:
         server.start()
         server.load_image()
+        server.warm_up()
         yield server
     finally:
         _clear(server)

@@ -57,14 +57,14 @@ async def test_a_link_in_place_of_a_mount_point(
     """CVE-2026-41579, CVE-2026-47766 (dev); CVE-2019-19921, CVE-2023-27561, CVE-2025-54867 (proc, sys)."""
     (outside / "marker").rename(outside / "ptmx")
     (tree / place).symlink_to(outside if absolute else Path("../outside"))
-    await refused(world, tree, f"/{place}: must be an ordinary directory, but a symbolic link is in the way")
+    await refused(world, tree, f"/{place}: must be an ordinary path, but a symbolic link is in the way")
     (outside / "ptmx").rename(outside / "marker")
 
 
 async def test_a_link_to_a_directory_of_the_tree_itself_is_no_proc_either(world: World, tree: Path) -> None:
     (tree / "proc").symlink_to("tmp/x")
     (tree / "tmp" / "x").mkdir()
-    await refused(world, tree, "/proc: must be an ordinary directory")
+    await refused(world, tree, "/proc: must be an ordinary path")
     assert list((tree / "tmp" / "x").iterdir()) == []
 
 

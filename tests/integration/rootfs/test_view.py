@@ -140,7 +140,7 @@ async def test_a_tree_that_cannot_be_written_to_is_used_when_the_mount_points_ar
 
 
 async def test_a_tree_that_can_neither_be_written_to_nor_has_them_says_what_to_do(world: World, sealed: Any) -> None:
-    with pytest.raises(LaunchFailed, match=r"/proc: there is no such directory, .* read-only") as caught:
+    with pytest.raises(LaunchFailed, match=r"/proc: it is not there, and cannot be made: .* read-only") as caught:
         await lines(world, sealed(), "true")
     assert caught.value.code == 126
 

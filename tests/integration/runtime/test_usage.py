@@ -84,7 +84,7 @@ async def test_limits_and_throttling_are_told(world: World) -> None:
         found = await grown(agent, "job", "cpu_throttled_periods", 3)
         assert (found["cpu_limit"], found["memory_limit_bytes"], found["pids_limit"]) == (0.1, 64 * MIB, 20)
         assert (found["cpu_throttled_seconds"] or 0) > 0
-        assert sample(world.run, {"job"})["job"].usage["pids_limit"] == 20
+        assert sample(world.base, world.run, "", {"job"})["job"].usage["pids_limit"] == 20
 
 
 async def test_time_of_processes_that_have_ended_counts_where_no_cgroup_does(posix: World) -> None:
