@@ -104,6 +104,8 @@ class EventType(StrEnum):
     READY = "Ready"
     NOT_READY = "NotReady"
     DESTROYED = "Destroyed"
+    ROLLED_BACK = "RolledBack"
+    ROLLBACK_ENDED = "RollbackEnded"
     # of the agent, about no container
     AGENT_STARTED = "AgentStarted"
     AGENT_STOPPED = "AgentStopped"

@@ -4,6 +4,7 @@
     {"op": "apply", "source": …, "timeout": seconds}       {"ok": true, "outcome": {…}}
     {"op": "destroy", "names": […]}                        {"ok": true} │ {"ok": false, "error": …}
     {"op": "suspend", "names": […], "by": who, "timeout": seconds}, {"op": "resume", "names": […]}     as for apply
+    {"op": "rollback", "name": …, "to": number │ null, "by": who}, {"op": "rollforward", "name": …}    as for apply
     {"op": "checks"}                                       {"ok": true, "checks": {name: [as in `health.as_json`]}}
     {"op": "approve", "names": […] │ null}                 null: everything that is held
 

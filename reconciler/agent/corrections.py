@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.agent import marks
 from reconciler.agent.lock import known_owner
 from reconciler.agent.paths import Places, sandbox_of
-from reconciler.loop.texts import ending, exit_json, timestamp
+from reconciler.loop.texts import ending, exit_json, rolled_back, timestamp
 from reconciler.runtime.containerizer import ENDED_AS_FAILED, ContainerStatus, Termination
 from reconciler.runtime.observing import observe
 from reconciler.states import ContainerState, Reason, Status
@@ -35,10 +35,21 @@ def correct(places: Places, published: Mapping[str, JsonRow], *, agent_starts: b
     for name in observed:
         rows.setdefault(name, _row(name))
     why = AGENT_STARTS if agent_starts else NO_AGENT
+    back = marks.read(places.marks, "rolledback")
     return {
-        name: _unknown(row, unknown[name]) if name in unknown else corrected(row, observed.get(name), why)
+        name: _rolled_back(
+            _unknown(row, unknown[name]) if name in unknown else corrected(row, observed.get(name), why),
+            back.get(name.partition(".")[0]),
+        )
         for name, row in rows.items()
     }
+
+
+def _rolled_back(row: JsonRow, mark: Mapping[str, Any] | None) -> JsonRow:
+    """Said, too, of what was rolled back since the row was made."""
+    if mark is None or "to" not in mark or (said := rolled_back(mark["to"], row["source"])) in row["message"]:
+        return row
+    return {**row, "message": "; ".join(filter(None, (row["message"], said)))}
 
 
 def _unknown(row: JsonRow, why: str) -> JsonRow:

@@ -95,6 +95,8 @@ class Daemon:
             "destroy": self._destroy,
             "suspend": self._suspend,
             "resume": self._resume,
+            "rollback": self._roll_back,
+            "rollforward": self._roll_forward,
             "approve": self._approve,
             "checks": self._checks,
         }
@@ -125,6 +127,15 @@ class Daemon:
     async def _resume(self, request: Request) -> Answer:
         return _answer(await self.reconciler.resume(_names(request)))
 
+    async def _roll_back(self, request: Request) -> Answer:
+        to = request.get("to")
+        if to is not None and not isinstance(to, int):
+            raise ReconcilerError("to: must be the number of a revision, or null")
+        return _answer(await self.reconciler.roll_back(_name(request), to, str(request.get("by", ""))))
+
+    async def _roll_forward(self, request: Request) -> Answer:
+        return _answer(await self.reconciler.roll_forward(_name(request)))
+
     async def _checks(self, request: Request) -> Answer:
         found = self.reconciler.checks()
         return {"ok": True, "checks": {name: [as_json(watch) for watch in found[name]] for name in sorted(found)}}
@@ -143,6 +154,13 @@ def _names(request: Request) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ReconcilerError("names: must be a list of names")
     return names
+
+
+def _name(request: Request) -> str:
+    name = request.get("name")
+    if not isinstance(name, str):
+        raise ReconcilerError("name: must be a name")
+    return name
 
 
 def _seconds(request: Request) -> float:

@@ -26,6 +26,7 @@ from reconciler.loop import keeping, suspending
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.preview import Preview, preview
 from reconciler.loop.reconciler import Reconciler
+from reconciler.loop.revisions import MARK, rollbacks
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Op, Refusal
@@ -101,6 +102,7 @@ def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview
         held=frozenset(store.marks(keeping.MARK)),
         restarts_per_hour=options.max_restarts_per_hour,
         by_command={name: Suspension.of(details) for name, details in store.marks(suspending.MARK).items()},
+        rollbacks=rollbacks(store.marks(MARK), store.revisions)[0],
     )
     return _on_this_host(replace(found, stale=stale), settings)
 
@@ -154,6 +156,24 @@ def resume(places: Places, names: Sequence[str]) -> Done:
             return _done(asyncio.run(_alone(places, lambda loop: loop.resume(names))))
     except AgentAlive:
         return _ask(places, {"op": "resume", "names": list(names), "timeout": _DESTROY_SECONDS})
+
+
+def roll_back(places: Places, name: str, to: int | None, by: str) -> Done:
+    """Have an earlier revision asked for. Without an agent it is the next one that carries it out."""
+    try:
+        with AgentLock(places, None):
+            return _done(asyncio.run(_alone(places, lambda loop: loop.roll_back(name, to, by))))
+    except AgentAlive:
+        return _ask(places, {"op": "rollback", "name": name, "to": to, "by": by, "timeout": _DESTROY_SECONDS})
+
+
+def roll_forward(places: Places, name: str) -> Done:
+    """Have what the file has asked for again."""
+    try:
+        with AgentLock(places, None):
+            return _done(asyncio.run(_alone(places, lambda loop: loop.roll_forward(name))))
+    except AgentAlive:
+        return _ask(places, {"op": "rollforward", "name": name, "timeout": _DESTROY_SECONDS})
 
 
 async def _alone(places: Places, work: Callable[[Reconciler], Awaitable[Outcome]]) -> Outcome:

@@ -2,6 +2,7 @@
 
     ROOT/containers/<name>/record.json   what was last applied; temporary file, rename; fsync of file and
                                          directory in one batch per pass (`flush`)
+    ROOT/containers/<name>/revisions.json  see `revisions`
     ROOT/marks/                          see `marks`
     RUNTIME/rows/<name>.json             one row of `ps` each; temporary file, rename, no fsync; public: a script may
                                          wait for it to change
@@ -23,11 +24,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reconciler.agent import marks, removal
+from reconciler.agent import marks, removal, revisions
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import say_published
 from reconciler.agent.paths import Places, sandbox_of
 from reconciler.loop.events import Event, between
+from reconciler.loop.revisions import Revision
 from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
 from reconciler.runtime.containerizer import Termination
@@ -104,6 +106,12 @@ class Store:
 
     def mark(self, kind: str, name: str, details: Mapping[str, Any] | None) -> None:
         marks.write(self._places.marks, kind, name, details)
+
+    def revisions(self, name: str) -> tuple[Revision, ...]:
+        return revisions.read(self._directory(name))
+
+    def remember(self, name: str, kept: Sequence[Revision]) -> None:
+        revisions.write(self._directory(name), kept)
 
     def remove(self, name: str) -> None:
         """The record goes last: as long as it is there, the rest is known to be ours."""

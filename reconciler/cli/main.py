@@ -41,6 +41,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "destroy": ("destroy", "end containers and leave nothing of them"),
     "suspend": ("suspend", "stop containers, and keep them stopped"),
     "resume": ("resume", "let suspended containers run again"),
+    "history": ("history", "what a container's file asked for, revision by revision"),
+    "rollback": ("rollback", "go back to an earlier revision, until the file is edited"),
     "approve": ("approve", "let what is held be destroyed"),
     "schema": ("schema", "print the JSON Schema of a spec"),
     "explain": ("explain", "what a field of the spec means"),

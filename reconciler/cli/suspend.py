@@ -4,12 +4,10 @@ without an agent, and across its restarts and a reboot. 4 when there is no such 
 from __future__ import annotations
 
 import argparse
-import os
-import pwd
 
 from reconciler.agent import report
 from reconciler.agent.paths import Places
-from reconciler.cli.names import NOT_FOUND, not_found
+from reconciler.cli.names import NOT_FOUND, not_found, who
 from reconciler.cli.table import complain
 
 
@@ -25,16 +23,6 @@ def run(args: argparse.Namespace, places: Places) -> int:
         for name in unknown:
             not_found(name)
         return NOT_FOUND
-    done = suspend(places, args.names, _who())
+    done = suspend(places, args.names, who())
     complain(done.message)
     return done.code
-
-
-def _who() -> str:
-    """For people to read; nothing is decided on it."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = f"uid {os.getuid()}"
-    asked = os.environ.get("SUDO_USER")
-    return f"{asked} (as {user})" if asked and asked != user else user

@@ -2,7 +2,8 @@
 
 Invariants: whatever is wrong with a file, what ran from it goes on as last recorded, and is said to; a
 name has one definition, that of the running instance when two files claim it; a listing that is
-unknown or unsettled asks for everything it asked for before, and for nothing to be pruned.
+unknown or unsettled asks for everything it asked for before, and for nothing to be pruned; what was rolled back
+stays so for as long as its file has the content that was set aside.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import sha256
 from types import MappingProxyType
 
 from reconciler.loop.digests import REMEMBERED, Keyed
+from reconciler.loop.revisions import Reverted
 from reconciler.loop.selecting import mismatch
-from reconciler.loop.texts import listed, place
-from reconciler.loop.values import Desired, DesiredContainer, Origin, Record, Recorded, Refusal
+from reconciler.loop.texts import listed, place, rolled_back
+from reconciler.loop.values import Desired, DesiredContainer, Origin, Record, Recorded, Refusal, Tree
 from reconciler.spec.errors import SpecError
 from reconciler.spec.loader import Document
 from reconciler.spec.model import ContainerSpec
-from reconciler.spec.normal import digest, with_contents
+from reconciler.spec.normal import canonical, digest, with_contents
 from reconciler.spec.references import Kind, references
 from reconciler.spec.sources.listing import Commit, Content, Listing, ListingState
 from reconciler.spec.support import unsupported
@@ -35,13 +38,15 @@ Contents = Mapping[tuple[str, Kind], Content]
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A file that defines a top-level name, validly (document) or not (errors)."""
+    """A file that defines a top-level name, validly (document) or not (errors). reverted: the document is that of an
+    earlier revision."""
 
     file: str
     sha256: str
     line: int
     document: Document | None = None
     errors: tuple[SpecError, ...] = ()
+    reverted: Reverted | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +62,9 @@ class _Draft:
     elsewhere: dict[str, Refusal] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     commit: Commit | None = None
+    rollbacks: Mapping[str, Reverted] = field(default_factory=dict)
+    trees: dict[str, Tree] = field(default_factory=dict)
+    rolled_back: dict[str, str] = field(default_factory=dict)
 
     def origin(self, file: str, line: int) -> Origin:
         return Origin(self.source, file, line, self.commit)
@@ -82,10 +90,15 @@ class _Draft:
 
 
 def desire(
-    listing: Listing, recorded: Recorded, identity: str, labels: Mapping[str, str] = MappingProxyType({})
+    listing: Listing,
+    recorded: Recorded,
+    identity: str,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    rollbacks: Mapping[str, Reverted] = MappingProxyType({}),
 ) -> Desired:
-    """What the source `identity` asks for, given what it asked for before. labels: of this node."""
-    draft = _Draft(identity, recorded, listing.contents, labels=labels, commit=listing.commit)
+    """What the source `identity` asks for, given what it asked for before. labels: of this node; rollbacks: by
+    top-level name."""
+    draft = _Draft(identity, recorded, listing.contents, labels=labels, commit=listing.commit, rollbacks=rollbacks)
     known = listing.state is ListingState.OK
     claims = _claims(listing)
     busy = frozenset(listing.busy)
@@ -108,6 +121,8 @@ def desire(
         errors=errors,
         commit=listing.commit,
         elsewhere=draft.elsewhere,
+        trees=draft.trees,
+        rolled_back=draft.rolled_back,
     )
 
 
@@ -147,14 +162,31 @@ def _settle_claims(name: str, claims: list[_Claim], draft: _Draft, busy: frozens
         draft.retain_tree(name)
         return
     chosen = _chosen(claims, own)
-    if chosen.document is not None:
-        _accept(chosen, chosen.document, draft)
+    asked = _rolled_back(name, chosen, draft)
+    if asked.document is not None:
+        _accept(asked, asked.document, draft)
     else:
         draft.retain_tree(name)
+    if chosen.document is None:
         origin = draft.origin(chosen.file, chosen.line)
         draft.refuse(name, Status.INVALID, Reason.INVALID_SPEC, _lines(chosen.errors), origin)
     if len(claims) > 1:
         _tell_of_rivals(name, chosen, claims, draft)
+
+
+def _rolled_back(name: str, claim: _Claim, draft: _Draft) -> _Claim:
+    """The claim, or an earlier revision in its place."""
+    tree = None
+    if claim.document is not None:
+        specs = claim.document.containers
+        found = _tree_digest(Keyed(claim.document, (claim.file, claim.sha256)))
+        tree = draft.trees[name] = Tree(found, specs, draft.origin(claim.file, claim.line))
+    back = draft.rollbacks.get(name)
+    if back is None or back.over(tree):
+        return claim
+    draft.rolled_back[name] = rolled_back(back.revision.number, claim.file)
+    document, key = back.document(claim.line), f"revision {back.revision.digest}"
+    return replace(claim, sha256=key, document=document, reverted=back)
 
 
 def _chosen(claims: list[_Claim], record: Record | None) -> _Claim:
@@ -183,6 +215,8 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
     for spec in document.containers:
         judged = _judge(Keyed((document, spec), (claim.file, claim.sha256, spec.name)))
         origin = draft.origin(claim.file, judged.line)
+        if claim.reverted is not None:
+            origin = replace(origin, commit=claim.reverted.revision.origin.commit)
         if why := _not_here(spec, draft):
             reason = Reason.NODE_SELECTOR
             draft.elsewhere[spec.name] = Refusal(spec.name, Status.IGNORED, reason, why, origin)
@@ -198,6 +232,8 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
             draft.refuse(spec.name, Status.BLOCKED, Reason.FILE_UNREADABLE, "; ".join(unread), origin)
         else:
             contents = _contents(spec, claim.file, draft.contents)
+            if claim.reverted is not None:
+                contents = {**_applied_contents(spec, draft), **contents}
             digest = with_contents(judged.digest, contents)
             draft.containers[spec.name] = DesiredContainer(spec, digest, origin, contents)
             continue
@@ -229,6 +265,12 @@ def _contents(spec: ContainerSpec, file: str, contents: Contents) -> dict[str, s
     }
 
 
+def _applied_contents(spec: ContainerSpec, draft: _Draft) -> Mapping[str, str]:
+    """Of files that only an earlier revision refers to: nobody follows them."""
+    record = draft.recorded.records.get(spec.name)
+    return record.contents if record is not None and record.spec == spec else {}
+
+
 def _refused_above(spec: ContainerSpec, draft: _Draft) -> Refusal | None:
     """Why its parent is not run as written. Of a debug container, whose file is another, it may be run as it was."""
     above = draft.refusals.get(spec.parent) if spec.parent else None
@@ -252,6 +294,11 @@ def _judge(keyed: Keyed[tuple[Document, ContainerSpec]]) -> _Judged:
     line = document.locate("name", spec.name)[0] if spec.parent else document.line
     missing = tuple((*document.locate(path, spec.name), why) for path, why in unsupported(spec))
     return _Judged(digest(spec), line, missing)
+
+
+@lru_cache(REMEMBERED)
+def _tree_digest(keyed: Keyed[Document]) -> str:
+    return sha256(canonical({spec.name: digest(spec) for spec in keyed.value.containers})).hexdigest()
 
 
 def _lines(errors: Iterable[SpecError]) -> str:

@@ -4,6 +4,7 @@
     Applied    generation, …    another version of its spec is in force Ready, NotReady
     Started    pid, restarts    a run began                             Destroyed              nothing of it is left
     Ended      exit             a run ended, and how                    Agent…, Source…        of no container
+    RolledBack revision         an earlier revision is asked for        RollbackEnded          what its file has is
 
 Between two looks a name may go through more than one state: an event tells a difference that was seen, the row what
 is the case. Nothing is decided on events, so one that is lost harms nobody.
@@ -45,6 +46,15 @@ def as_json(event: Event) -> dict[str, Any]:
 def acting(action: Action, at: float) -> Event:
     details = {"op": action.op.value, "class": action.change.value}
     return Event(at, EventType.ACTING, action.name, action.cause, details)
+
+
+def rolled_back(name: str, revision: int, by: str, at: float) -> Event:
+    who = f" by {by}" if by else ""
+    return Event(at, EventType.ROLLED_BACK, name, f"to revision {revision}{who}", {"revision": revision})
+
+
+def rollback_ended(name: str, why: str, at: float) -> Event:
+    return Event(at, EventType.ROLLBACK_ENDED, name, why)
 
 
 def source_changed(before: str, after: str, at: float) -> Event | None:

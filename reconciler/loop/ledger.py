@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from reconciler.errors import Retryable
-from reconciler.loop import keeping, suspending
+from reconciler.loop import keeping, revisions, suspending
 from reconciler.loop.events import Event
+from reconciler.loop.revisions import Reverted, Revision
 from reconciler.loop.suspending import Suspension
-from reconciler.loop.values import Journal, Record, Recorded, Row
+from reconciler.loop.values import Journal, Record, Recorded, Row, Tree
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ class Ledger:
         self._suspended: dict[str, Suspension] = {}
         self._held: frozenset[str] = frozenset()
         self._marked: frozenset[str] = frozenset()  # held, as the journal has it
+        self._revisions: dict[str, tuple[Revision, ...]] = {}
+        self._fresh: set[str] = set()  # names whose revisions are not on disk yet
+        self._rollbacks: dict[str, Reverted] = {}
         self._unflushed = False
         self._published: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
         self._wanted: tuple[tuple[Row, ...], Mapping[str, str]] | None = None
@@ -43,6 +47,9 @@ class Ledger:
         marks = self._journal.marks(suspending.MARK)
         self._suspended = {name: Suspension.of(details) for name, details in marks.items()}
         self._held = self._marked = frozenset(self._journal.marks(keeping.MARK))
+        self._rollbacks, failed = revisions.rollbacks(self._journal.marks(revisions.MARK), self.revisions)
+        for name, why in failed.items():
+            log.error("%s: its rollback is not carried out: %s", name, why)
 
     def ready(self) -> Mapping[str, int]:
         return self._journal.ready()
@@ -65,6 +72,39 @@ class Ledger:
         self._suspended = {other: one for other, one in self._suspended.items() if other != name}
         if suspension is not None:
             self._suspended[name] = suspension
+
+    # -- revisions
+
+    def revisions(self, name: str) -> tuple[Revision, ...]:
+        """Oldest first."""
+        if name not in self._revisions:
+            self._revisions[name] = self._journal.revisions(name)
+        return self._revisions[name]
+
+    def remember(self, name: str, tree: Tree, at: float) -> None:
+        """Of what was applied: it goes when the record does."""
+        record = self._records.get(name)
+        if record is None or record.deleting or record.origin.source != tree.origin.source:
+            return
+        known = self.revisions(name)
+        if (now := revisions.remembered(known, tree, at)) != known:
+            self._revisions[name] = now
+            self._fresh.add(name)
+
+    @property
+    def rollbacks(self) -> Mapping[str, Reverted]:
+        """By top-level name."""
+        return self._rollbacks
+
+    def roll_back(self, name: str, to: Reverted | None) -> None:
+        """None: it is no longer. Raises Retryable, and then nothing has changed."""
+        try:
+            self._journal.mark(revisions.MARK, name, to.rollback.details() if to else None)
+        except OSError as error:
+            raise Retryable(f"{name}: that it is rolled back, or no longer, could not be recorded: {error}") from error
+        self._rollbacks = {other: one for other, one in self._rollbacks.items() if other != name}
+        if to is not None:
+            self._rollbacks[name] = to
 
     @property
     def held(self) -> frozenset[str]:
@@ -104,7 +144,10 @@ class Ledger:
 
     async def forget(self, name: str) -> None:
         """Removing logs and sandbox can take long, so each name has a thread to itself."""
+        if name in self._rollbacks:
+            self.roll_back(name, None)
         await asyncio.to_thread(self._journal.remove, name)
+        self._revisions.pop(name, None)
         self._records.pop(name, None)
         self._unreadable.pop(name, None)
         self._sandboxes.pop(name, None)
@@ -117,12 +160,12 @@ class Ledger:
     def publish(self, rows: Iterable[Row], notes: Mapping[str, str]) -> None:
         """Have the records made durable and the rows readable, soon and in this order."""
         self._wanted = tuple(rows), dict(notes)
-        if self._writing is None and (self._unflushed or self._told or self._wanted != self._published):
+        if self._writing is None and self._unwritten():
             self._writing = asyncio.create_task(self._write(), name="journal")
 
     async def drain(self) -> None:
         """Until everything told so far is on disk. Raises what kept it from being written."""
-        while self._writing is not None or self._unflushed:
+        while self._writing is not None or self._unflushed or self._fresh:
             if self._writing is None:
                 self._writing = asyncio.create_task(self._write(), name="journal")
             await self._writing
@@ -130,10 +173,13 @@ class Ledger:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _unwritten(self) -> bool:
+        return self._unflushed or bool(self._told or self._fresh) or self._wanted != self._published
+
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._unflushed or self._told or self._wanted != self._published:
+            while self._unwritten():
                 if self._unflushed:
                     self._unflushed = False
                     try:
@@ -146,5 +192,15 @@ class Ledger:
                 told, self._told = self._told, []
                 await loop.run_in_executor(self._threads, self._journal.publish, *wanted, told)
                 self._published = wanted
+                await self._write_revisions(loop)
         finally:
             self._writing = None
+
+    async def _write_revisions(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._fresh:
+            name = self._fresh.pop()
+            try:
+                await loop.run_in_executor(self._threads, self._journal.remember, name, self.revisions(name))
+            except OSError:
+                self._fresh.add(name)
+                raise

@@ -19,7 +19,7 @@ from reconciler.errors import Retryable
 from reconciler.loop import stalling
 from reconciler.loop.desired import desire
 from reconciler.loop.drift import Drift
-from reconciler.loop.events import acting, source_changed
+from reconciler.loop.events import acting, rollback_ended, source_changed
 from reconciler.loop.keeping import dropped, keep
 from reconciler.loop.ledger import Ledger
 from reconciler.loop.life import settle
@@ -149,7 +149,8 @@ class Passes:
             self.desired = NOTHING
             return
         unknown = self.desired.unknown_reason
-        desired = desire(listing, recorded, self._source.identity, self._settings.node_labels)
+        rollbacks = self.ledger.rollbacks
+        desired = desire(listing, recorded, self._source.identity, self._settings.node_labels, rollbacks)
         if event := source_changed(unknown, desired.unknown_reason, self._clock()):
             self.ledger.tell(event)
         self.retry_after = listing.retry_after
@@ -159,9 +160,18 @@ class Passes:
         self.desired, held = keep(desired, recorded, self._approved, self.ledger.held)
         if desired.complete:
             self.ledger.hold(held)
+        for name, tree in desired.trees.items():
+            self.ledger.remember(name, tree, self._clock())
+            if name in rollbacks and rollbacks[name].over(tree):
+                self._end_rollback(name, f"{tree.origin.file} has been edited: what it asks for is in force")
         for name in forgotten(self.ledger.suspended, self.desired, self.there()):
             with contextlib.suppress(Retryable):
                 self.ledger.suspend(name, None)
+
+    def _end_rollback(self, name: str, why: str) -> None:
+        with contextlib.suppress(Retryable):  # until it is recorded, what the file has is in force all the same
+            self.ledger.roll_back(name, None)
+            self.ledger.tell(rollback_ended(name, why, self._clock()))
 
     def _settle(self, stale: Collection[str]) -> None:
         """Account for ends and starts; not for what a worker has in hand, nor for what is nested in it."""

@@ -10,6 +10,7 @@ from reconciler.loop.desired import desire
 from reconciler.loop.keeping import keep
 from reconciler.loop.life import settle
 from reconciler.loop.plan import plan
+from reconciler.loop.revisions import Reverted
 from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Desired, Observed, Plan, Recorded
 from reconciler.runtime.containerizer import ContainerStatus
@@ -48,12 +49,15 @@ def preview(
     labels: Mapping[str, str] | None = None,
     held: Set[str] = frozenset(),
     by_command: Mapping[str, Suspension] | None = None,
+    rollbacks: Mapping[str, Reverted] | None = None,
     restarts_per_hour: int = fuse.DEFAULT,
 ) -> Preview:
     """`statuses`: what was observed; `unknown`: name → why it could not be; `labels`: of this node; `held`: by the
-    mass-deletion guard until now; `by_command`: what is suspended so; `restarts_per_hour`: the fuse."""
+    mass-deletion guard until now; `by_command`: what is suspended so; `rollbacks`: by name;
+    `restarts_per_hour`: the fuse."""
     observed = Observed(statuses, unknown or {})
-    desired, _ = keep(desire(listing, recorded, identity, labels or {}), recorded, before=held)
+    asked = desire(listing, recorded, identity, labels or {}, rollbacks or {})
+    desired, _ = keep(asked, recorded, before=held)
     settled = settle(recorded, observed, now)
     made = plan(desired, settled, observed, now, by_command=by_command, restarts_per_hour=restarts_per_hour)
     return Preview(desired, made)

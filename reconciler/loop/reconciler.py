@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
+from reconciler.loop import texts
+from reconciler.loop.events import rollback_ended, rolled_back
 from reconciler.loop.health import Watch
 from reconciler.loop.outcome import Outcome, not_gone, not_stopped, out_of_time, verdict
 from reconciler.loop.passes import Passes, is_within
+from reconciler.loop.revisions import Rollback, chosen, in_force, reverted
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Desired, Journal, Plan, Row
@@ -144,6 +147,38 @@ class Reconciler:
         found = await self._drive(lambda: Outcome(0), seconds, passive=True)
         still = [f"{name} is still {why}" for name, why in sorted(passes.suspended(names).items())]
         return Outcome(1, (), "\n".join(still)) if still else found or out_of_time((), seconds)
+
+    async def roll_back(self, name: str, to: int | None, by: str, seconds: float = 60.0) -> Outcome:
+        """Have an earlier revision asked for instead of what the file has now; it does not wait until that runs.
+        to: its number; None: the one before that in force."""
+        await self._drive(lambda: Outcome(0), seconds, passive=True)  # with the file as it is by now
+        ledger = self._passes.ledger
+        kept, back = ledger.revisions(name), ledger.rollbacks.get(name)
+        tree = {record.name: record for record in (ledger.get(name), *ledger.below(name)) if record is not None}
+        now = in_force(kept, tree, back.rollback if back else None)
+        found = chosen(name, kept, now, to)
+        if isinstance(found, str):
+            return Outcome(1, (), found)
+        if found.number == now:
+            return Outcome(0, (), f"{name} is at revision {now} already")
+        if found.digest == kept[-1].digest:
+            return await self.roll_forward(name, seconds)
+        sound = reverted(Rollback(found.number, kept[-1].digest, by, self._clock()), kept)
+        if isinstance(sound, str):
+            return Outcome(1, (), f"{name} cannot go back: {sound}")
+        ledger.roll_back(name, sound)
+        ledger.tell(rolled_back(name, found.number, by, self._clock()))
+        done = Outcome(0, (), f"{name} is {texts.rolled_back(found.number, kept[-1].origin.file)}")
+        return await self._drive(lambda: done, seconds, passive=True) or out_of_time((), seconds)
+
+    async def roll_forward(self, name: str, seconds: float = 60.0) -> Outcome:
+        """Take a rollback back: what the file has is asked for again."""
+        ledger = self._passes.ledger
+        if name not in ledger.rollbacks:
+            return Outcome(0, (), f"{name} is not rolled back")
+        ledger.roll_back(name, None)
+        ledger.tell(rollback_ended(name, "taken back by command", self._clock()))
+        return await self._drive(lambda: Outcome(0), seconds, passive=True) or out_of_time((), seconds)
 
     def approve(self, names: Collection[str] | None = None) -> frozenset[str]:
         """Let names that are held be destroyed; None: all that are held now. Returns those it concerned."""

@@ -114,7 +114,7 @@ class _Maker:
             digest=record.digest if record else want.digest if want else seen.digest if seen else "",
             source=origin.file if origin else "",
             commit=(record.origin if record else origin).commit if origin else None,
-            message=self._message(verdict, refusal, record, seen),
+            message=self._message(name, verdict, refusal, record, seen),
             reason=verdict.reason,
             started_at=(seen.started_at if seen else None) or (life.started_at if life else None),
             exit=exit,
@@ -125,7 +125,12 @@ class _Maker:
         )
 
     def _message(
-        self, verdict: _Verdict, refusal: Refusal | None, record: Record | None, seen: ContainerStatus | None
+        self,
+        name: str,
+        verdict: _Verdict,
+        refusal: Refusal | None,
+        record: Record | None,
+        seen: ContainerStatus | None,
     ) -> str:
         """The verdict's own, then what its end is stuck at, what is wrong with the file, and with the source."""
         parts = [verdict.message]
@@ -134,6 +139,8 @@ class _Maker:
         if refusal is not None and refusal.message not in parts:
             parts.append(refusal.message)
         facts = self._facts
+        if (back := facts.desired.rolled_back.get(name.partition(".")[0])) is not None:
+            parts.append(back)
         own = record is not None and record.origin.source == facts.desired.source
         if refusal is None and own and record is not None and record.origin.file in facts.desired.errors:
             parts.append(facts.desired.errors[record.origin.file])

@@ -73,6 +73,10 @@ def place(origin: Origin) -> str:
     return f"{origin.file}:{origin.line}"
 
 
+def rolled_back(number: int, file: str) -> str:
+    return f"rolled back to revision {number}; the present content of {file} is set aside until it is edited"
+
+
 def listed(items: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = sorted(items)

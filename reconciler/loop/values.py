@@ -21,6 +21,7 @@ from reconciler.states import ChangeClass, ContainerState, Reason, Status
 
 if TYPE_CHECKING:
     from reconciler.loop.events import Event
+    from reconciler.loop.revisions import Revision
     from reconciler.spec.sources.listing import Commit
 
 
@@ -47,6 +48,16 @@ class DesiredContainer:
     digest: str
     origin: Origin
     contents: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A top-level name as its file has it, validly, whether or not that is what is asked for. digest: of the specs of
+    all of its containers, which are parents first."""
+
+    digest: str
+    specs: tuple[ContainerSpec, ...]
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +89,8 @@ class Desired:
     `commit`: what all of this was read from, where the source has such.
     `errors`: file → everything wrong with it, a line per error (a refusal repeats those of its name).
     `refusals` may name a container that is in `containers` too: then its last good version is what is asked for.
-    `elsewhere`: asked for, but of other nodes. `kept`: what is in `containers` only because `keeping` put it there."""
+    `elsewhere`: asked for, but of other nodes. `kept`: what is in `containers` only because `keeping` put it there.
+    `trees`: top-level name → what its file has; `rolled_back`: top-level name → what is asked for instead, in words."""
 
     source: str
     containers: Mapping[str, DesiredContainer] = field(default_factory=dict)
@@ -91,6 +103,8 @@ class Desired:
     commit: Commit | None = None
     elsewhere: Mapping[str, Refusal] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
+    trees: Mapping[str, Tree] = field(default_factory=dict)
+    rolled_back: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +342,14 @@ class Journal(Protocol):
 
     def mark(self, kind: str, name: str, details: Mapping[str, Any] | None) -> None:
         """Durable when it returns. details None: take the mark off."""
+        ...
+
+    def revisions(self, name: str) -> tuple[Revision, ...]:
+        """Of a top-level name, oldest first. They go with its record."""
+        ...
+
+    def remember(self, name: str, kept: Sequence[Revision]) -> None:
+        """Durable when it returns; in a thread. Nothing happens when there is nothing of the name any more."""
         ...
 
     def publish(self, rows: Iterable[Row], notes: Mapping[str, str], told: Sequence[Event]) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from reconciler.agent.paths import Places
 from reconciler.agent.store import Store
-from reconciler.loop.values import Life, Row
+from reconciler.loop.revisions import remembered
+from reconciler.loop.values import Life, Row, Tree
 from reconciler.runtime.containerizer import Termination
 from reconciler.states import ContainerState, Reason, Status
 from tests.unit.agent.conftest import record
@@ -194,3 +195,18 @@ def test_rows_of_an_earlier_agent_leave_too(store: Store, places: Places) -> Non
     Store(places).publish([row("old")], {}, [])
     store.publish([row("new")], {}, [])
     assert [path.name for path in places.rows.iterdir()] == ["new.json"]
+
+
+def test_revisions_go_with_their_record_and_come_back_without_it(store: Store, places: Places) -> None:
+    shop = record("shop")
+    kept = remembered((), Tree("d", (shop.spec,), shop.origin), 12.5)
+    store.remember("shop", kept)
+    assert not places.records.exists(), "of what was never applied nothing is kept"
+    store.save(shop)
+    store.remember("shop", kept)
+    assert Store(places).revisions("shop") == kept
+    assert stat.S_IMODE((places.records / "shop" / "revisions.json").stat().st_mode) == 0o600
+    (places.records / "shop" / "revisions.json").write_bytes(b"\0\0")
+    assert store.revisions("shop") == ()
+    store.remove("shop")
+    assert not (places.records / "shop").exists()

@@ -17,6 +17,7 @@ from typing import Any
 from reconciler.errors import LaunchFailed, Retryable
 from reconciler.loop.events import Event
 from reconciler.loop.reconciler import Reconciler, Settings
+from reconciler.loop.revisions import Revision
 from reconciler.loop.values import Record, Recorded, Row
 from reconciler.runtime.containerizer import ContainerConfig, ContainerStatus, Finding, LaunchResult, Termination, Usage
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
@@ -201,6 +202,7 @@ class Records:
     notes: dict[str, str] = field(default_factory=dict)
     told: list[Event] = field(default_factory=list)
     marked: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    history: dict[str, tuple[Revision, ...]] = field(default_factory=dict)
     saves: int = 0
     full: bool = False
 
@@ -218,6 +220,13 @@ class Records:
 
     def remove(self, name: str) -> None:
         self.kept.pop(name, None)
+        self.history.pop(name, None)
+
+    def revisions(self, name: str) -> tuple[Revision, ...]:
+        return self.history.get(name, ())
+
+    def remember(self, name: str, kept: Sequence[Revision]) -> None:
+        self.history[name] = tuple(kept)
 
     def marks(self, kind: str) -> Mapping[str, Mapping[str, Any]]:
         return dict(self.marked.get(kind, {}))
