@@ -10,7 +10,7 @@ from reconciler.errors import LaunchFailed, Retryable, Unsupported
 from reconciler.loop.reconciler import Settings
 from reconciler.spec.sources.listing import Listing, ListingState
 from reconciler.states import Reason
-from tests.unit.loop.values import document
+from tests.unit.loop.values import document, listing
 from tests.unit.loop.world import World, play
 
 POD = "containers:\n  - {name: web, command: [httpd]}\n  - {name: log, command: [tail]}"
@@ -85,6 +85,20 @@ def test_what_runs_is_not_ended_for_an_edit_that_this_host_refuses(world: World)
         world.files.texts["web.yaml"] = document("web", "hostname: other")
         await agent.until(lambda: "no such thing here" in world.records.rows["web"].message)
         assert world.status("web") == "Running" and world.containers.launches["web"] == 1
+
+    play(scene())
+
+
+def test_what_never_ran_keeps_its_row_while_its_file_is_written(world: World) -> None:
+    async def scene() -> None:
+        world.files.texts["web.yaml"] = document("web", "suspend: true")
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Suspended")
+        world.files.answer = listing({}, busy=("web.yaml",))
+        await agent.until(lambda: agent.reconciler.notes().get("web.yaml") == "is still being written")
+        assert world.status("web") == "Suspended"
+        world.files.answer = listing({})
+        await agent.until(lambda: world.status("web") == "gone")
 
     play(scene())
 
