@@ -11,6 +11,7 @@ import os
 import sys
 
 from reconciler.agent import report
+from reconciler.agent.lock import known_owner
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
 from reconciler.cli.table import clean
@@ -36,9 +37,11 @@ def run(args: argparse.Namespace, places: Places) -> int:
     except Unreadable as error:
         raise ReconcilerError(f"{args.name}: its checkpoint cannot be read: {error}") from error
     if run_ is None:
-        if report.row(places, args.name) is None:
+        if (row := report.row(places, args.name)) is None:
             not_found(args.name)
             return NOT_FOUND
+        if row["type"] == "docker":
+            return _in_an_engines(args, places)
         raise ReconcilerError(f"{args.name} is not running")
     env = dict(_assignment(text) for text in args.env)
     if args.tty and (kind := os.environ.get("TERM")):
@@ -48,6 +51,18 @@ def run(args: argparse.Namespace, places: Places) -> int:
     except LaunchFailed as error:
         print(clean(f"reconciler: {error.message}"), file=sys.stderr)
         return error.code
+
+
+def _in_an_engines(args: argparse.Namespace, places: Places) -> int:
+    from reconciler.runtime.docker import mapping, streams, wire
+
+    owner, url = known_owner(places) or "", wire.url_of(os.environ)
+    if args.stdin or args.tty:
+        there = mapping.engine_name(owner, args.name)
+        raise ReconcilerError(f"{args.name} runs on a Docker Engine: for -i and -t use `docker exec -it {there}`")
+    env = dict(_assignment(text) for text in args.env)
+    out, err = sys.stdout.buffer, sys.stderr.buffer
+    return streams.execute(url, owner, args.name, args.command, out, err, env=env, cwd=args.cwd)
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.agent import report
+from reconciler.agent.lock import known_owner
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
+from reconciler.errors import ReconcilerError
+from reconciler.runtime.docker import streams, wire
 from reconciler.runtime.mesos.rotation import data_start, generations
 
 _POLL = 0.1
@@ -29,27 +32,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, places: Places) -> int:
-    if report.row(places, args.name) is None:
+    if (row := report.row(places, args.name)) is None:
         not_found(args.name)
         return NOT_FOUND
+    if row["type"] == "docker":
+        return _of_an_engine(args, places)
     directory = places.records / args.name / "logs"
     directory = directory / "previous" if args.previous else directory
-    streams = [_Stream(directory / "stdout", sys.stdout.buffer), _Stream(directory / "stderr", sys.stderr.buffer)]
-    for stream in streams:
+    files = [_Stream(directory / "stdout", sys.stdout.buffer), _Stream(directory / "stderr", sys.stderr.buffer)]
+    for stream in files:
         stream.print_older()
         stream.print_new()
     if args.follow and not args.previous:
-        _follow(streams, places, args.name)
+        _follow(files, places, args.name)
     return 0
 
 
-def _follow(streams: Sequence[_Stream], places: Places, name: str) -> None:
+def _of_an_engine(args: argparse.Namespace, places: Places) -> int:
+    if args.previous:
+        raise ReconcilerError(f"{args.name}: an engine keeps no output of the run before this one")
+    url, owner = wire.url_of(os.environ), known_owner(places) or ""
+    streams.copy_logs(url, owner, args.name, sys.stdout.buffer, sys.stderr.buffer, follow=args.follow)
+    return 0
+
+
+def _follow(files: Sequence[_Stream], places: Places, name: str) -> None:
     for poll in itertools.count():
         over = False
         if poll % _LOOKS_AT_ROW_EVERY == 0:
             row = report.row(places, name)
             over = row is None or row["status"] in _OVER
-        for stream in streams:  # after the look: what it wrote before its end is still to come
+        for stream in files:  # after the look: what it wrote before its end is still to come
             stream.print_new()
         if over:
             return

@@ -190,3 +190,13 @@ def test_health_checks_are_made_inside(world: World) -> None:
     with world.agent():
         state(world, "web", "Running")
         until(world, "web", lambda row: row["ready"], "is ready", 20)
+
+
+def test_its_output_can_be_read_and_a_further_process_run(world: World) -> None:
+    world.write("web.yaml", boxed("web", "sh", "-c", "echo out; echo err >&2; exec sleep infinity"))
+    world.apply()
+    said = world.reconciler("logs", "web")
+    assert (said.returncode, said.stdout, said.stderr) == (0, "out\n", "err\n")
+    said = world.reconciler("exec", "--env", "A=b", "web", "--", "sh", "-c", "echo $A; echo no >&2; exit 5")
+    assert (said.returncode, said.stdout, said.stderr) == (5, "b\n", "no\n")
+    assert "docker exec" in world.reconciler("exec", "-it", "web", "--", "sh").stderr

@@ -17,7 +17,7 @@ def url_of(environ: Mapping[str, str]) -> str:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("engine", timeout=timeout)
         self._path = path
 
@@ -27,7 +27,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
+def connection(url: str, timeout: float | None) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return _UnixConnection(parts.path, timeout)
@@ -45,13 +45,13 @@ def answers(url: str, timeout: float = 1.0) -> bool:
 def get(url: str, path: str, timeout: float, query: Mapping[str, Any] | None = None) -> Any:
     """What the JSON answer means; its text where it is none; None for 404. Raises OSError, HTTPException."""
     words = "&".join(f"{key}={quote(json.dumps(value))}" for key, value in (query or {}).items())
-    connection = _connection(url, timeout)
+    asking = connection(url, timeout)
     try:
-        connection.request("GET", f"{path}?{words}" if words else path)
-        answer = connection.getresponse()
+        asking.request("GET", f"{path}?{words}" if words else path)
+        answer = asking.getresponse()
         text = answer.read()
     finally:
-        connection.close()
+        asking.close()
     if answer.status == 404:
         return None
     if answer.status != 200:
