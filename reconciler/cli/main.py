@@ -43,6 +43,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "resume": ("resume", "let suspended containers run again"),
     "history": ("history", "what a container's file asked for, revision by revision"),
     "rollback": ("rollback", "go back to an earlier revision, until the file is edited"),
+    "images": ("images", "list the images of native containers"),
+    "prune-images": ("prune_images", "remove images that no container uses"),
     "approve": ("approve", "let what is held be destroyed"),
     "schema": ("schema", "print the JSON Schema of a spec"),
     "explain": ("explain", "what a field of the spec means"),

@@ -1,6 +1,7 @@
 """Carries one action out for one name: the only code that tells a containerizer to do something.
 
-    start:    end what is left of it ▸ (still wanted?) ▸ record ▸ launch ▸ record the start
+    start:    have its image at hand ▸ (still wanted?) ▸ end what is left of it ▸ (still wanted?)
+              ▸ record ▸ launch ▸ record the start
     destroy:  record that it is being removed ▸ end it ▸ forget it
 
 Invariants: no launch before the name's last instance is certainly gone and its record is saved; every call
@@ -23,6 +24,7 @@ from reconciler.loop.ordering import end_stages
 from reconciler.loop.values import Action, DesiredContainer, Life, Op, Record, Trouble
 from reconciler.loop.workers import Ending, Job, Slots, Stage, Superseded
 from reconciler.runtime.containerizer import ContainerConfig, Containerizer, LaunchResult, Termination
+from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import SCHEMA
 from reconciler.states import Reason
 
@@ -49,7 +51,9 @@ class Operations:
         clock: Callable[[], float],
         wanted: Callable[[str], DesiredContainer | None],
         attempts: Callable[[Action], int],
+        told: Callable[[], None],
     ) -> None:
+        """told: called when a job has something new to say."""
         self._containerizer = containerizer
         self._ledger = ledger
         self._slots = slots
@@ -57,6 +61,7 @@ class Operations:
         self._clock = clock
         self._wanted = wanted
         self._attempts = attempts
+        self._told = told
 
     async def perform(self, job: Job) -> Ending:
         action = job.action
@@ -109,6 +114,11 @@ class Operations:
         want = self._wanted(name)
         if want is not None and (refused := self._containerizer.refuses(want.spec)) is not None:
             raise Unsupported(refused)  # before what runs is ended for it: the last good version goes on
+        if want is not None and want.spec.image is not None:
+            await self._provide(job, want.spec)
+            want = self._wanted(name)
+            if job.superseded or want is None or want.digest != job.action.digest:
+                return Superseded.SUPERSEDED
         exit = await self._end(job) if name in self._containerizer.containers() else None
         want = self._wanted(name)
         if job.superseded or want is None or want.digest != job.action.digest:
@@ -118,6 +128,19 @@ class Operations:
             record = self._begin(job.action, want, exit)
             job.stage = Stage.LAUNCHING
             return await self._launch(record, job.action)
+
+    async def _provide(self, job: Job, spec: ContainerSpec) -> None:
+        """Before what runs is ended, and without a slot: a pull may take its time, and may fail."""
+
+        def say(what: str) -> None:
+            job.said = what
+            self._told()
+
+        job.stage = Stage.PROVIDING
+        try:
+            await self._containerizer.provide(spec, say)
+        finally:
+            job.said = ""
 
     def _begin(self, action: Action, want: DesiredContainer, exit: Termination | None) -> Record:
         """The record that the launch is made from."""

@@ -87,6 +87,7 @@ class Passes:
             clock=clock,
             wanted=self._wanted,
             attempts=self._attempts,
+            told=wake,
         )
         self.desired = NOTHING
         self.plan = Plan()
@@ -340,6 +341,7 @@ class Passes:
             self.ledger.sandbox,
             self.ledger.suspended,
             self._settings.restarts_per_hour,
+            {name: job.said for name, job in self.workers.busy.items() if job.said},
         )
         # of what never ran there is nothing but its file: while that is written, it is as it was
         unread = {name: row for name, row in self.rows.items() if row.source in self.busy_files}
@@ -354,7 +356,8 @@ class Passes:
     def _is_tried(self, name: str) -> bool:
         seen, since = self._observed.containers.get(name), self._first_tried.get(name)
         fetching = seen is not None and seen.state in (ContainerState.FETCHING, ContainerState.PULLING)
-        return fetching or (since is not None and self._clock() - since > self._settings.ready_patience)
+        pulling = name in self.workers.busy and bool(self.workers.busy[name].said)
+        return fetching or pulling or (since is not None and self._clock() - since > self._settings.ready_patience)
 
 
 def is_within(name: str, ancestor: str) -> bool:

@@ -36,7 +36,7 @@ from reconciler.states import ContainerState, Reason, Status
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything rows are made of. `busy`: what a worker is doing to a name now."""
+    """Everything rows are made of. `busy`: what a worker is doing to a name now; `pulls`: how far with an image."""
 
     desired: Desired
     recorded: Recorded
@@ -47,6 +47,7 @@ class Facts:
     sandbox: Callable[[str], Path]
     by_command: Mapping[str, Suspension] = field(default_factory=dict)
     restarts_per_hour: int = fuse.DEFAULT
+    pulls: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +171,9 @@ class _Maker:
             return self._leaving(trouble, self._actions.get(name))
         if trouble is not None and _stuck(trouble):
             return _Verdict(Status.STALLED, _again(trouble), trouble.reason, trouble.next_try)
-        if op is not None and (op.starts or op.ends):
-            return self._under_way(name, op, seen)
+        pull = facts.pulls.get(name)
+        if op is not None and (op.starts or op.ends) and not (pull and seen is not None and seen.running):
+            return _Verdict(Status.PULLING, pull) if pull else self._under_way(name, op, seen)
         if seen is not None and seen.running:
             return self._running(name, record, seen, trouble)
         if name in self._suspended:
@@ -187,6 +189,8 @@ class _Maker:
         parts = [kept.message if kept else "", _beside_running(record, seen, trouble)]
         if wait is not None:
             parts.append(f"its new version {self._waiting_for(wait)[1]}")
+        if (pull := self._facts.pulls.get(name)) is not None:
+            parts.append(f"its new version waits for its image: {pull}")
         reason = trouble.reason if trouble else kept.reason if kept else None
         health = self._facts.observed.health.get(name, Health())
         if health.failing:

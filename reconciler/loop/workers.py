@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Stage(Enum):
-    """How far a worker is. Only a launch may be cut short; what ends a container is seen through."""
+    """How far a worker is. What ends a container is seen through, all else may be cut short."""
 
     WAITING = "waiting"
+    PROVIDING = "providing its image"
     ENDING = "ending"
     LAUNCHING = "launching"
     CHANGING = "changing"
@@ -39,17 +40,19 @@ Ending = Trouble | Superseded | None
 
 @dataclass(slots=True)
 class Job:
-    """What one worker is doing. The operation sets `stage` as it goes."""
+    """What one worker is doing. The operation sets `stage` as it goes. said: how far it is with an image, "" when
+    there is nothing to say."""
 
     action: Action
     stage: Stage = Stage.WAITING
     superseded: bool = False
+    said: str = ""
     task: asyncio.Task[Ending] | None = None
 
     def supersede(self) -> None:
-        """Something else is wanted. It stops at its next transition; a launch, or the wait for a slot, at once."""
+        """Something else is wanted. It stops at its next transition; a launch, a pull, the wait for a slot, at once."""
         self.superseded = True
-        if self.task is not None and self.stage in (Stage.WAITING, Stage.LAUNCHING):
+        if self.task is not None and self.stage in (Stage.WAITING, Stage.PROVIDING, Stage.LAUNCHING):
             self.task.cancel()
 
 

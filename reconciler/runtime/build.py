@@ -112,7 +112,13 @@ def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
     from reconciler.runtime.mesos.containerizer import MesosContainerizer
 
     launcher, isolators = _launcher_and_isolators(settings)
-    return MesosContainerizer(runtime_dir=settings.runtime_dir, launcher=launcher, isolators=isolators, notify=notify)
+    return MesosContainerizer(
+        root=settings.root,
+        runtime_dir=settings.runtime_dir,
+        launcher=launcher,
+        isolators=isolators,
+        notify=notify,
+    )
 
 
 def _docker(settings: RuntimeSettings, notify: Notify) -> Containerizer:

@@ -98,6 +98,10 @@ class ComposingContainerizer:
         reasons = (containerizer.refuses(spec) for containerizer in self._containerizers)
         return next((reason for reason in reasons if reason is not None), None)
 
+    async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
+        for containerizer in self._containerizers:  # but for the one that takes the spec, there is nothing to do
+            await containerizer.provide(spec, say)
+
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.name in self._entries:
             return LaunchResult.ALREADY_LAUNCHED

@@ -17,7 +17,7 @@ until it succeeds, and a termination stays readable until `destroy` forgets the 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
+    from reconciler.runtime.provisioner.layers import Overlay
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
     from reconciler.spec.policies import HealthCheck
 
@@ -52,6 +53,7 @@ class ContainerConfig:
     logs:     directory of `stdout` and `stderr`, out of the container's reach
     digest:   of the spec, kept with the container so that an observer knows what runs
     rootfs:   the directory that becomes its root, once provisioned; None: it sees the host's file system
+    overlay:  of what its root is made instead, which is then mounted nowhere but in the container
     owner:    (uid, gid) it runs as, once provisioned; None: as whoever we are
     base:     the directory of its spec file, where the paths it names begin
     """
@@ -61,6 +63,7 @@ class ContainerConfig:
     sandbox: Path
     logs: Path
     rootfs: Path | None = None
+    overlay: Overlay | None = None
     owner: tuple[int, int] | None = None
     base: Path = Path("/")
 
@@ -151,9 +154,15 @@ class Containerizer(Protocol):
         None: nothing stands against it, or it is no spec for this containerizer."""
         ...
 
+    async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
+        """Have the spec's image at hand, by its pull policy; nothing for a spec without one, or of another's. Asked
+        before what runs is ended for it; may take long, and is given up when cancelled. say: told of progress.
+        Raises Retryable (reason ImageUnavailable), or Terminal for a reference that names no image."""
+        ...
+
     async def launch(self, config: ContainerConfig) -> LaunchResult:
-        """Returns when the payload has been exec'ed. Raises LaunchFailed (the run is then kept as
-        a termination), Unsupported, Terminal or Retryable; a partial launch has been undone or is
+        """Its image, if it has one, is at hand. Returns when the payload has been exec'ed. Raises LaunchFailed (the run
+        is then kept as a termination), Unsupported, Terminal or Retryable; a partial launch has been undone or is
         left for `destroy`, which the caller calls before any retry."""
         ...
 

@@ -13,7 +13,6 @@ from reconciler.spec.model import ContainerSpec, ResourceAmounts
 _NOT_YET = "not supported yet"
 
 _WHOLE_FIELDS = {
-    "image": "image",
     "executor": "executor",
     "uris": "uris",
     "networks": "networks",
@@ -22,7 +21,7 @@ _WHOLE_FIELDS = {
     "isolators": "isolators",
     "docker": "docker",
 }
-_BY_ENGINES = frozenset({"image", "networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
+_BY_ENGINES = frozenset({"networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
 _AMOUNTS = {

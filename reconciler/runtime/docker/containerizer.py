@@ -1,6 +1,7 @@
 """The docker containerizer: containers of `type: docker` on a Docker Engine, through its API.
 
-    launch    PULLING image ▸ create, labelled ▸ start ▸ RUNNING
+    provide   pull the image
+    launch    create, labelled ▸ start ▸ RUNNING
     end       seen by listing; events of the engine only shorten the wait
     destroy   DESTROYING: signal ▸ grace ▸ kill ▸ remove, each of them repeatable
 
@@ -210,6 +211,13 @@ class DockerContainerizer:
     def refuses(self, spec: ContainerSpec) -> str | None:
         return "; ".join(mapping.refusals(spec)) or None if spec.type == "docker" else None
 
+    async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
+        if spec.type != "docker" or spec.image is None:
+            return
+        if self._lost:
+            raise Retryable(self._lost, Reason.STATE_UNKNOWN)
+        await images.provide(self._engine, spec, say)
+
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.spec.type != "docker":
             return LaunchResult.NOT_SUPPORTED
@@ -235,16 +243,12 @@ class DockerContainerizer:
         return LaunchResult.LAUNCHED
 
     async def _launch(self, container: Tracked, config: ContainerConfig) -> None:
-        self._enter(container, ContainerState.PULLING)
+        self._enter(container, ContainerState.FETCHING)
         try:
-            await images.provide(self._engine, config.spec, partial(self._say, container))
-            if container.unwanted:
-                raise Retryable(f"{config.name}: was destroyed while it was launched", Reason.DESTROYED)
             env, profile = await asyncio.to_thread(_prepare, config)
             await asyncio.to_thread(self._marks.put, config.name)
             body = mapping.body(self._owner, config, env, profile)
             container.id = await self._engine.call(partial(_create, self._owner, config.name, body))
-            container.message = ""
             await self._engine.call(lambda api: api.start(container.id))
         except Refused as error:
             await self._failed(container, error)
@@ -260,10 +264,6 @@ class DockerContainerizer:
 
     def _enter(self, container: Tracked, state: ContainerState) -> None:
         container.state = state
-        self._notify(container.name)
-
-    def _say(self, container: Tracked, message: str) -> None:
-        container.message = message
         self._notify(container.name)
 
     async def update(self, name: str, requests: ResourceAmounts, limits: ResourceAmounts) -> None:

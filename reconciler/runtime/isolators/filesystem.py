@@ -35,9 +35,13 @@ from reconciler.runtime.isolators.namespaces import mapped, of_the_host
 from reconciler.runtime.isolators.volumes import place
 from reconciler.runtime.kernel.cgroups import Hierarchy
 from reconciler.runtime.launcher.pins import PINS
+from reconciler.runtime.provisioner.images import DIRECTORY
 from reconciler.runtime.provisioner.rootfs import refuse_own
+from reconciler.runtime.provisioner.store import Store
 from reconciler.spec.namespaces import Sharing, effective
 from reconciler.states import Reason
+
+NOT_MAPPED = "an image cannot be used in a mapped user namespace; use rootfs with its files, or namespaces.user: host"
 
 _SHM_FLAGS = ["nosuid", "nodev", "noexec"]
 
@@ -60,6 +64,7 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         self._root = os.path.realpath(root)
         self._runtime_dir = os.path.realpath(runtime_dir)
         self._host = filesystem_rootfs.Host(tuple(hierarchies), filesystem_rootfs.masked_paths())
+        self._images = Store(root / DIRECTORY)
         self._has_mqueue = os.path.ismount("/dev/mqueue")
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
@@ -71,8 +76,13 @@ class FilesystemLinuxIsolator(PassiveIsolator):
             return LaunchInfo(steps=(*steps, *self._hosts_tree(config, context)))
         if config.spec.rootfs is not None:
             refuse_own(config.name, config.rootfs, (self._root, self._runtime_dir))
+        if config.spec.image is not None and mapped(config, context):
+            raise Terminal(f"{config.name}: spec.image: {NOT_MAPPED}", Reason.INVALID_SPEC)
         steps += filesystem_rootfs.steps(config, config.rootfs, self._host, context)
         return LaunchInfo(steps=tuple(steps), env={"MESOS_SANDBOX": filesystem_rootfs.SANDBOX})
+
+    def cleanup(self, context: Context) -> None:
+        self._images.remove(context.name)
 
     def _hosts_tree(self, config: ContainerConfig, context: Context) -> list[Step]:
         spec = config.spec

@@ -251,6 +251,11 @@ def close_on_exec_from(first: int) -> None:
     _check(_libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), flags), "close_range")
 
 
+def syncfs(fd: int) -> None:
+    """Have all of the file system that `fd` lies in written to its disk (syncfs(2))."""
+    _check(_libc.syncfs(fd), "syncfs")
+
+
 def drop_file_head(fd: int, size: int, *, keep_size: bool = False) -> None:
     """Remove the first `size` bytes of a file that others append to (fallocate(2)): taken out, so that offsets move
     (a multiple of the block size; ext4 and xfs), or, with `keep_size`, turned into a hole (tmpfs too)."""

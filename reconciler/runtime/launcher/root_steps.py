@@ -1,6 +1,6 @@
 """Steps that build a container's own root file system: part of the vocabulary of `steps`.
 
-    root ▸ (directories) ▸ fresh proc, sysfs, cgroups, /dev … ▸ nodes ▸ protect ▸ mask ▸ pivot ▸ streams
+    (overlay) ▸ root ▸ (directories) ▸ fresh proc, sysfs, cgroups, /dev … ▸ nodes ▸ protect ▸ mask ▸ pivot ▸ streams
 
 Invariant: between `root` and `pivot` every path of the container is resolved inside its root, by `rootpaths`,
 and mounted on by descriptor, so that a hostile tree can neither have anything made or mounted outside of itself
@@ -33,6 +33,12 @@ DEVICES: Mapping[str, tuple[int, int]] = {
     "tty": (5, 0),
 }
 _NODE_MODE = 0o666
+
+
+def _overlay(step: Step, fds: Descriptors) -> None:
+    """Layers, the topmost first, under a directory of the container's own: mounted here, and nowhere on the host."""
+    flags = mounts.attributes(step.get("flags", ()))
+    fds[step["as"]] = mounts.overlay(step["lowers"], step["upper"], step["work"], flags)
 
 
 def _root(step: Step, fds: Descriptors) -> None:
@@ -210,6 +216,7 @@ def _existing(root: int, path: str) -> Iterator[int | None]:
 
 
 OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
+    "overlay": _overlay,
     "root": _root,
     "directories": _directories,
     "fresh": _fresh,

@@ -16,6 +16,7 @@ from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.measuring import context_of
+from reconciler.runtime.provisioner.images import Images
 from reconciler.states import ContainerState
 
 T = TypeVar("T")
@@ -127,6 +128,7 @@ class Workshop:
     isolators: Sequence[Isolator]
     checkpoints: Checkpoints
     pins: Pins
+    images: Images
     notify: Callable[[str], None]
     clock: Callable[[], float]
     all: dict[str, Container] = field(default_factory=dict)

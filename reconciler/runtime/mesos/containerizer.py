@@ -41,6 +41,7 @@ from reconciler.runtime.mesos.measuring import merged
 from reconciler.runtime.mesos.output import STREAMS
 from reconciler.runtime.mesos.recovery import Recovery
 from reconciler.runtime.mesos.rotation import Bounds, rotate
+from reconciler.runtime.provisioner.images import Images
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class MesosContainerizer:
     def __init__(
         self,
         *,
+        root: Path,
         runtime_dir: Path,
         launcher: Launcher,
         isolators: Sequence[Isolator],
@@ -65,7 +67,8 @@ class MesosContainerizer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         boot = proc.boot_id()
-        self._shop = Workshop(launcher, tuple(isolators), Checkpoints(runtime_dir), Pins(runtime_dir), notify, clock)
+        checkpoints, pins, self._images = Checkpoints(runtime_dir), Pins(runtime_dir), Images(root)
+        self._shop = Workshop(launcher, tuple(isolators), checkpoints, pins, self._images, notify, clock)
         self._endings = Endings(self._shop)
         self._launching = Launching(self._shop, self._endings, boot)
         self._recovery = Recovery(self._shop, self._endings, boot)
@@ -73,6 +76,7 @@ class MesosContainerizer:
 
     async def recover(self) -> None:
         await self._recovery.recover()
+        await self._images.recover(self.containers())
         self._rotating = asyncio.create_task(self._rotate_logs(), name="log rotation")
 
     def refuses(self, spec: ContainerSpec) -> str | None:
@@ -80,6 +84,10 @@ class MesosContainerizer:
             return None
         launcher = self._shop.launcher
         return "; ".join(refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)) or None
+
+    async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
+        if spec.type == "mesos" and spec.image is not None:
+            await self._images.provide(spec, say)
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.spec.type != "mesos":
@@ -175,6 +183,7 @@ class MesosContainerizer:
                 log.warning("a log could not be rotated: %s", error)
 
     async def close(self) -> None:
+        self._images.close()
         await self._recovery.close()
         await self._endings.close()
         if self._rotating is not None:

@@ -10,8 +10,11 @@ import os
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
+from reconciler.errors import Terminal
+from reconciler.runtime.isolators.filesystem import NOT_MAPPED
 from reconciler.runtime.isolators.rlimits import amount
 from reconciler.runtime.kernel import rlimits, userns
+from reconciler.runtime.provisioner import references
 from reconciler.spec.namespaces import Sharing, effective, explicit
 
 if TYPE_CHECKING:
@@ -34,9 +37,11 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
         for name in _LIMITS:
             if getattr(spec.resources.limits, name) is not None:
                 found.append(_sentence(f"resources.limits.{name}", launcher, "it has no cgroups"))
+    found += _image(spec)
     if "mount" not in gives:
-        if spec.rootfs is not None:
-            found.append(_sentence("rootfs", launcher, "it has no mount namespaces"))
+        for name in ("image", "rootfs"):
+            if getattr(spec, name) is not None:
+                found.append(_sentence(name, launcher, "it has no mount namespaces"))
         if spec.security.read_only_rootfs:
             found.append(_sentence("security.readOnlyRootfs", launcher, "it has no mount namespaces"))
         found += _volumes(spec, launcher)
@@ -48,6 +53,17 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
     found += _privileges(spec, launcher, namespaces=bool(gives))
     if spec.user is not None and os.geteuid() != 0:
         found.append(_sentence("user", launcher, "only root can become another user"))
+    return found
+
+
+def _image(spec: ContainerSpec) -> list[str]:
+    if spec.image is None:
+        return []
+    found = [f"spec.image: {NOT_MAPPED}"] if spec.namespaces.user == "private" else []
+    try:
+        references.parse(spec.image.reference)
+    except Terminal as error:
+        found.append(error.message)
     return found
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from reconciler.errors import Terminal
@@ -104,6 +105,8 @@ def identity(config: ContainerConfig) -> Identity:
     """Reads files. Raises Terminal for a user that cannot be had."""
     if config.rootfs is None:
         return Account(config.spec.user)
+    if config.overlay is not None:
+        return accounts.account_in_layers([Path(lower) for lower in config.overlay.lowers], config.spec.user)
     return accounts.account(config.rootfs, config.spec.user)
 
 

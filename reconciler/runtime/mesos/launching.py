@@ -1,6 +1,6 @@
 """The launch pipeline of a native container, in Mesos's order (containerizer.cpp), undone when a step fails.
 
-    PROVISIONING  checkpoint, root file system, account, sandbox                              (preparing.py)
+    PROVISIONING  its root from its image ▸ checkpoint, root file system, account, sandbox              (preparing.py)
     PREPARING     cgroups ▸ each isolator's prepare, in order ▸ the launch plan ▸ fork, child blocked ▸ checkpoint
     ISOLATING     each isolator's isolate with the pid
     FETCHING      (what the spec wants in the sandbox)
@@ -84,6 +84,9 @@ class Launching:
 
     async def _carry_out(self, container: Container, config: ContainerConfig, parent: Container | None) -> None:
         shop = self._shop
+        if config.spec.image is not None:
+            config = await shop.images.lay_out(config)
+            container.note(kill_signal=config.spec.kill_policy.signal)
         try:
             prepared = await shop.hop("launch", lambda say: prepare(shop, container, config, parent, say))
         except TimeoutError:

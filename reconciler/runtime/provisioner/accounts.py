@@ -9,12 +9,13 @@ would be the container's. Follows passwd(5), group(5) and, for the groups, `dock
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import Terminal
 from reconciler.runtime.kernel import rootpaths
+from reconciler.runtime.provisioner import layers
 from reconciler.states import Reason
 
 MAX_ID = 2**32 - 2
@@ -51,15 +52,21 @@ def account(rootfs: Path, user: str | None) -> RootAccount:
     return resolve(user, _text(passwd), _text(group))
 
 
+def account_in_layers(lowers: Sequence[Path], user: str | None) -> RootAccount:
+    """Of an image, whose layers are given from the top down. Raises Terminal, OSError."""
+    passwd, group = (layers.read(lowers, path, _LARGEST_FILE) for path in (PASSWD, GROUP))
+    return resolve(user, _text(passwd), _text(group))
+
+
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
 def resolve(user: str | None, passwd: str, group: str) -> RootAccount:
-    """None: root. `user` is "name", "uid" or "uid:gid"."""
+    """None: root. `user` is "name" or "uid", of an image perhaps with ":group" or ":gid"."""
     name, colon, wanted_group = ("0", "", "") if user is None else user.partition(":")
     uid = _number(name)
-    if uid is None and (colon or re.match(r"[0-9]", name)):
+    if uid is None and re.match(r"[0-9]", name):
         raise _refused(f'{user!r} is neither a name nor "uid" nor "uid:gid" with ids up to {MAX_ID}')
     entry = _entry(passwd, name, uid)
     if uid is None:
@@ -70,9 +77,9 @@ def resolve(user: str | None, passwd: str, group: str) -> RootAccount:
         uid = entry.uid
     home = entry.home if entry is not None and entry.home.startswith("/") else "/"
     if colon:
-        gid = _number(wanted_group)
+        gid = _gid(group, wanted_group)
         if gid is None:
-            raise _refused(f"{user!r}: the group must be a number up to {MAX_ID}")
+            raise _refused(f"{user!r}: the group must be a number up to {MAX_ID}, or a name of {GROUP}")
         return RootAccount(uid, gid, [gid], home)
     gid = entry.gid if entry is not None and entry.gid is not None else uid
     further = _groups_of(group, entry.name) if entry is not None else ()
@@ -96,6 +103,12 @@ def _entry(passwd: str, name: str, uid: int | None) -> _Entry | None:
         if (found.name == name) if uid is None else (found.uid == uid):
             return found
     return None
+
+
+def _gid(group: str, wanted: str) -> int | None:
+    if re.match(r"[0-9]", wanted):
+        return _number(wanted)
+    return next((_number(fields[2]) for fields in _lines(group, 4) if fields[0] == wanted), None)
 
 
 def _groups_of(group: str, name: str) -> Iterator[int]:

@@ -127,7 +127,7 @@ class World:
         launcher, isolators = _launcher_and_isolators(self.settings)
         isolators += extra
         return MesosContainerizer(
-            runtime_dir=self.run, launcher=launcher, isolators=isolators, notify=self.notified.append
+            root=self.root, runtime_dir=self.run, launcher=launcher, isolators=isolators, notify=self.notified.append
         )
 
     @asynccontextmanager

@@ -67,6 +67,8 @@ class Behaviour:
 
     launch_seconds: float = 0.0
     launch_error: Exception | None = None
+    pull_seconds: float = 0.0
+    pull_error: Exception | None = None
     destroy_seconds: float = 0.0
     destroy_error: Exception | None = None
     update_error: Exception | None = None
@@ -86,6 +88,7 @@ class Containers:
     configs: dict[str, ContainerConfig] = field(default_factory=dict)
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     launches: Counter[str] = field(default_factory=Counter)
+    provided: Counter[str] = field(default_factory=Counter)
     updates: list[tuple[str, ResourceAmounts]] = field(default_factory=list)
     checks: list[tuple[str, str, float]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -103,6 +106,15 @@ class Containers:
 
     def refuses(self, spec: ContainerSpec) -> str | None:
         return self.of(spec.name).refusal
+
+    async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
+        behaviour = self.of(spec.name)
+        self.provided[spec.name] += 1
+        if behaviour.pull_seconds:
+            say("pulling it")
+        await asyncio.sleep(behaviour.pull_seconds)
+        if behaviour.pull_error is not None:
+            raise behaviour.pull_error
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         name, behaviour = config.name, self.of(config.name)

@@ -40,6 +40,9 @@ class Fake:
     def refuses(self, spec: ContainerSpec) -> str | None:
         return None
 
+    async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
+        return None
+
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         self.asked.append(f"launch {config.name}")
         await self.go.wait()

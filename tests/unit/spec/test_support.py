@@ -45,7 +45,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
     ("written", "field"),
     [
         ({"type": "docker", "executor": {"command": ["x"]}}, "executor"),
-        ({"image": {"reference": "x"}}, "image"),
         ({"volumes": [{"type": "image", "source": "x", "target": "/x"}]}, "volumes[0].type"),
         ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),

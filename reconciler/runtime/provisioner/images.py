@@ -1,0 +1,238 @@
+"""Provides images: what is not there yet is read and unpacked once, in a thread of its own, for all who wait for it.
+
+    provide ─▶ there already, by pullPolicy? ─▶ describe ▸ each layer that is missing: unpack, verify, keep ▸ write down
+    lay out ─▶ the container's own upper directory, or its copy
+
+Invariants: one pull of an image at a time; nobody who waits blocks the loop, and when the last one leaves, the pull
+gives up at its next step and leaves nothing half-done. Layers that are whole stay, so that the next one goes on there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from reconciler.errors import Retryable
+from reconciler.runtime.provisioner import archives, layers, references, settings, unpacking
+from reconciler.runtime.provisioner.archives import Described, Source
+from reconciler.runtime.provisioner.manifests import BadImage
+from reconciler.runtime.provisioner.store import Image, Store
+from reconciler.states import Reason
+
+if TYPE_CHECKING:
+    from reconciler.runtime.containerizer import ContainerConfig
+    from reconciler.spec.model import ContainerSpec
+
+SECONDS = 1800.0
+DIRECTORY = "images"  # of ROOT
+_AT_A_TIME = 4
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+class _GivenUp(Exception):
+    """Nobody waits for it any more."""
+
+
+@dataclass
+class _Pull:
+    """One under way. told: who is told what it does."""
+
+    task: asyncio.Task[Image]
+    stop: threading.Event
+    told: list[Say] = field(default_factory=list)
+    said: str = ""
+
+    def say(self, what: str) -> None:
+        self.said = what
+        for each in self.told:
+            each(what)
+
+
+class Images:
+    def __init__(self, root: Path) -> None:
+        self.store = Store(root / DIRECTORY)
+        self._pulls: dict[str, _Pull] = {}
+        self._slots = asyncio.Semaphore(_AT_A_TIME)
+        self._no_overlay: str | None = None  # why; not asked yet
+
+    async def recover(self, names: Collection[str]) -> None:
+        """names: of containers that there are."""
+        await asyncio.to_thread(self.store.sweep, names)
+
+    # ---- having an image
+
+    async def provide(self, spec: ContainerSpec, say: Say) -> None:
+        """Raises Retryable (reason ImageUnavailable), Terminal for a reference that names none. say: the progress."""
+        assert spec.image is not None
+        reference, policy = spec.image.reference, spec.image.pull_policy
+        references.parse(reference)
+        if policy != "Always" and await asyncio.to_thread(self.store.find, reference) is not None:
+            return
+        if policy == "Never":
+            raise _unavailable(reference, "it is not on this host, and pullPolicy is Never")
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self._pulled(reference, say)
+        except TimeoutError:
+            raise _unavailable(reference, f"it was not provided within {SECONDS:.0f} s") from None
+
+    async def _pulled(self, reference: str, say: Say) -> None:
+        pull = self._pulls.get(reference) or self._begin(reference)
+        pull.told.append(say)
+        say(pull.said)
+        try:
+            await asyncio.shield(pull.task)
+        finally:
+            pull.told.remove(say)
+            if not pull.told and not pull.task.done():
+                self._give_up(reference)
+
+    def _begin(self, reference: str) -> _Pull:
+        stop = threading.Event()
+        task = asyncio.create_task(self._pull(reference, stop), name=f"pull of {reference}")
+        task.add_done_callback(lambda _: self._over(reference, stop))
+        self._pulls[reference] = _Pull(task, stop, said=f"providing {reference}")
+        return self._pulls[reference]
+
+    def _over(self, reference: str, stop: threading.Event) -> None:
+        pull = self._pulls.get(reference)
+        if pull is not None and pull.stop is stop:
+            del self._pulls[reference]
+            pull.task.cancelled() or pull.task.exception()  # seen, should nobody have waited to the end
+
+    def _give_up(self, reference: str) -> None:
+        """The next one who asks begins anew, beside what is left of this one."""
+        pull = self._pulls.pop(reference)
+        pull.stop.set()
+        pull.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _pull(self, reference: str, stop: threading.Event) -> Image:
+        loop = asyncio.get_running_loop()
+
+        def say(what: str) -> None:
+            pull = self._pulls.get(reference)
+            if pull is not None and pull.stop is stop:
+                pull.say(what)
+
+        def check() -> None:
+            if stop.is_set():
+                raise _GivenUp
+
+        async with self._slots:
+            return await _in_thread(lambda: self._provide(reference, lambda what: _tell(loop, say, what), check))
+
+    def _provide(self, reference: str, say: Say, check: unpacking.Check) -> Image:
+        """Blocks, for as long as it takes. Raises Retryable."""
+        try:
+            with archives.opened(references.parse(reference)) as source:
+                return self._kept(reference, source, say, check)
+        except (BadImage, OSError) as error:
+            raise _unavailable(reference, str(error)) from error
+        except _GivenUp:
+            raise _unavailable(reference, "nobody waits for it any more") from None
+
+    def _kept(self, reference: str, source: Source, say: Say, check: unpacking.Check) -> Image:
+        check()
+        described = source.describe()
+        for number, layer in enumerate(described.layers, 1):
+            if self.store.has(layer.diff_id):
+                continue
+            check()
+            say(f"unpacking {reference}: layer {number} of {len(described.layers)}")
+            with self.store.adding() as made, source.open(layer) as file:
+                (made / "whole" / "tree").mkdir(mode=0o755, parents=True)
+                unpacked = unpacking.unpack(file, layer, str(made / "whole" / "tree"), check)
+                self.store.add(made / "whole", layer.diff_id, unpacked.size)
+        return self._written_down(reference, described)
+
+    def _written_down(self, reference: str, described: Described) -> Image:
+        found = tuple(layer.diff_id for layer in described.layers)
+        size = sum(map(self.store.size, dict.fromkeys(found)))
+        image = Image(reference, described.digest, found, described.config, size, time.time())
+        with self.store.adding():
+            if missing := [layer for layer in found if not self.store.has(layer)]:
+                raise BadImage(f"layer {missing[0]} was removed meanwhile")
+            self.store.save(image)
+        return image
+
+    # ---- a container's own
+
+    async def lay_out(self, config: ContainerConfig) -> ContainerConfig:
+        """With its root, and with what its spec leaves to the image. Raises Retryable, Terminal."""
+        return await _in_thread(lambda: self._lay_out(config))
+
+    def _lay_out(self, config: ContainerConfig) -> ContainerConfig:
+        assert config.spec.image is not None
+        reference = config.spec.image.reference
+        image = self.store.find(reference)
+        if image is None:
+            raise _unavailable(reference, "it is not on this host any more")
+        spec = settings.applied(config.spec, image.config)
+        with self.store.claimed(config.name, image) as place:
+            # a file system takes no directory twice, and a layer is one by its content
+            lowers = [self.store.tree(layer) for layer in dict.fromkeys(reversed(image.layers))]
+            if not lowers:
+                raise _unavailable(reference, "it has no layers")
+            if self.why_copy():
+                layers.copied(lowers, place / "root")
+                return replace(config, spec=spec, rootfs=place / "root")
+            return replace(config, spec=spec, rootfs=place, overlay=layers.overlaid(lowers, place))
+
+    def why_copy(self) -> str:
+        """Why there can be no overlay here; "" when there can."""
+        if self._no_overlay is None:
+            with self.store.adding() as made:
+                self._no_overlay = layers.why_no_overlay(made)
+        return self._no_overlay
+
+    def close(self) -> None:
+        """What is under way gives up."""
+        for reference in list(self._pulls):
+            self._give_up(reference)
+
+
+def _unavailable(reference: str, why: str) -> Retryable:
+    return Retryable(f"image {reference}: {why}", Reason.IMAGE_UNAVAILABLE)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, say: Say, what: str) -> None:
+    """From another thread; nobody, once the loop has ended."""
+    try:
+        loop.call_soon_threadsafe(say, what)
+    except RuntimeError:
+        return
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """In one of its own, which does not keep the interpreter from ending: it may wait long for a disk or a network."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def body() -> None:
+        result, failed = None, None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - the last frame of a thread: handed on
+            failed = error
+        try:
+            loop.call_soon_threadsafe(settle, result, failed)
+        except RuntimeError:
+            return  # the loop has ended
+
+    threading.Thread(target=body, name="images", daemon=True).start()
+    return await future

@@ -1,0 +1,181 @@
+"""A container's own root from the layers that it shares with others: what the backends have in common, and `copy`.
+
+    overlay   the layers, read-only and shared by all, under a directory of the container's own: no file is copied.
+              Mounted by the container's first process, in its own mount namespace: nothing on the host.
+    copy      the layers one over the other in a directory of the container's own, where there can be no overlay
+
+Layers are directories of nobody's but ours, from the top down here: `read` finds a file in them without a mount.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.runtime.kernel import mounts
+from reconciler.runtime.provisioner.store import is_whiteout
+from reconciler.runtime.provisioner.unpacking import OPAQUE
+
+_LINKS = 40  # as the kernel follows, path_resolution(7)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """lowers: from the top down. upper, work: of the container's own, on one file system."""
+
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+
+
+def overlaid(lowers: Sequence[Path], place: Path) -> Overlay:
+    """With a new, empty upper directory, which looks like the topmost layer's root."""
+    upper, work = place / "upper", place / "work"
+    found = lowers[0].stat()
+    for directory in (upper, work):
+        directory.mkdir()
+    os.chown(upper, found.st_uid, found.st_gid)
+    upper.chmod(stat.S_IMODE(found.st_mode))
+    return Overlay(tuple(map(str, lowers)), str(upper), str(work))
+
+
+def why_no_overlay(base: Path) -> str:
+    """Why none can be mounted with its directories there; "" when it can."""
+    with tempfile.TemporaryDirectory(dir=base) as place:
+        for name in ("lower", "upper", "work"):
+            Path(place, name).mkdir()
+        try:
+            tree = mounts.overlay([f"{place}/lower"], f"{place}/upper", f"{place}/work", 0)
+        except OSError as error:
+            return str(error.strerror)
+        os.close(tree)
+    return ""
+
+
+def copied(lowers: Sequence[Path], root: Path) -> None:
+    """All in one new directory. Sockets are no part of an image; hard links stay such within a layer."""
+    root.mkdir()
+    for lower in reversed(lowers):
+        _lay(lower, root)
+
+
+def _lay(lower: Path, root: Path) -> None:
+    linked: dict[int, Path] = {}
+    shutil.copystat(lower, root)
+    _own(lower, root)
+    for directory, below, files in os.walk(lower):
+        here = root / os.path.relpath(directory, lower)
+        for name in below + files:
+            source, target = Path(directory, name), here / name
+            _put(source, target, linked)
+
+
+def _put(source: Path, target: Path, linked: dict[int, Path]) -> None:
+    found = source.lstat()
+    is_directory = stat.S_ISDIR(found.st_mode)
+    if not is_directory or not _is_directory(target) or is_opaque(source):
+        _remove(target)
+    if is_whiteout(found):
+        return
+    if is_directory:
+        target.mkdir(exist_ok=True)
+    elif found.st_nlink > 1 and found.st_ino in linked:
+        os.link(linked[found.st_ino], target, follow_symlinks=False)
+        return
+    elif stat.S_ISLNK(found.st_mode):
+        target.symlink_to(source.readlink())
+    elif stat.S_ISFIFO(found.st_mode):
+        os.mkfifo(target)
+    else:
+        shutil.copyfile(source, target)
+    linked[found.st_ino] = target
+    _own(source, target)
+    shutil.copystat(source, target, follow_symlinks=False)
+    with contextlib.suppress(OSError):
+        os.removexattr(target, OPAQUE, follow_symlinks=False)
+
+
+def _own(source: Path, target: Path) -> None:
+    found = source.lstat()
+    os.chown(target, found.st_uid, found.st_gid, follow_symlinks=False)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _remove(path: Path) -> None:
+    if _is_directory(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_opaque(directory: Path) -> bool:
+    try:
+        return os.getxattr(directory, OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+def read(lowers: Sequence[Path], path: str, limit: int) -> bytes:
+    """An ordinary file as the container will see it, links followed inside; empty when there is none."""
+    todo, links = deque(path.split("/")), 0
+    ways: list[list[Path]] = [list(lowers)]  # each directory on the way: where it is, from the top layer down
+    while todo:
+        part = todo.popleft()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            ways = ways[:-1] or ways
+            continue
+        found = _seen(ways[-1], part)
+        if not found:
+            return b""
+        if found[0].is_symlink():
+            links += 1
+            if links > _LINKS:
+                return b""
+            target = str(found[0].readlink())
+            if target.startswith("/"):
+                ways = ways[:1]
+            todo.extendleft(reversed(target.split("/")))
+        elif found[0].is_dir():
+            ways.append(found)
+        else:
+            return b"" if todo or not found[0].is_file() else _content(found[0], path, limit)
+    return b""
+
+
+def _seen(directories: Sequence[Path], name: str) -> list[Path]:
+    """What is there by that name: one thing, or the directories that are merged."""
+    found: list[Path] = []
+    for directory in directories:
+        path = directory / name
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        if is_whiteout(status):
+            break
+        if not stat.S_ISDIR(status.st_mode):
+            return found or [path]
+        found.append(path)
+        if is_opaque(path):
+            break
+    return found
+
+
+def _content(path: Path, name: str, limit: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(27, f"must not be larger than {limit} bytes", name)
+    return data

@@ -1,0 +1,81 @@
+"""Containers from images, through the command line: provided first, listed, pruned, and gone without a trace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.e2e.checks import gone, instance, message_contains, not_restarted, plan_is_empty, restarted
+from tests.e2e.world import World, document, sleeper
+
+pytestmark = [pytest.mark.root, pytest.mark.cgroup]
+
+
+def boxed(name: str, reference: str, **spec: object) -> str:
+    backoff = {"initial": "100ms", "max": "300ms"}
+    return document(name, image={"reference": reference}, command=["sleep", "infinity"], backoff=backoff, **spec)
+
+
+def made(world: World, name: str, *entries: images.Entry) -> str:
+    return images.oci(world.base / name, [images.base(), images.layer(*entries)], Entrypoint=["sleep"], Cmd=["1000"])
+
+
+def listed(world: World) -> dict[str, list[str]]:
+    return {each["reference"]: each["usedBy"] for each in json.loads(world.succeed("images", "-o", "json"))}
+
+
+def layers(world: World) -> int:
+    return len(list((world.root / "images/layers").iterdir()))
+
+
+def test_an_image_comes_before_what_runs_is_ended_for_it(world: World) -> None:
+    """A bad reference ends nothing; a good one restarts; the agent's death disturbs nothing."""
+    one, two = made(world, "one"), made(world, "two", images.file("etc/new", "x"))
+    world.write("web.yaml", boxed("web", one))
+    with world.agent() as agent:
+        web = instance(world, "web")
+        assert (Path(f"/proc/{web.pid}/root/etc/passwd")).read_text().startswith("root:x:0:0")
+        plan_is_empty(world)
+        world.write("web.yaml", boxed("web", f"oci:{world.base}/missing"))
+        assert message_contains(world, "web", "No such file")["reason"] == "ImageUnavailable"
+        not_restarted(world, web)
+        world.write("web.yaml", boxed("web", two))
+        web = restarted(world, web, by="image.reference")
+        assert (Path(f"/proc/{web.pid}/root/etc/new")).read_text() == "x"
+        agent.kill()
+    with world.agent():
+        not_restarted(world, web)
+        plan_is_empty(world)
+
+
+def test_what_nobody_uses_is_pruned_and_what_somebody_uses_stays(world: World) -> None:
+    one, two = made(world, "one", images.file("one")), made(world, "two", images.file("two"))
+    world.write("web.yaml", boxed("web", one))
+    world.write("job.yaml", boxed("job", two))
+    with world.agent():
+        web = instance(world, "web")
+        job = instance(world, "job")
+        assert listed(world) == {one: ["web"], two: ["job"]} and layers(world) == 3
+        world.succeed("prune-images")
+        assert layers(world) == 3
+        world.delete("job.yaml")
+        gone(world, "job", job)
+        assert world.succeed("prune-images").split() == [two]
+        assert listed(world) == {one: ["web"]} and layers(world) == 2
+        not_restarted(world, web)
+    world.succeed("destroy", "--all")
+    assert listed(world) == {one: []}
+    world.succeed("prune-images")
+    assert layers(world) == 0
+
+
+def test_what_names_no_image_is_refused_beforehand(world: World) -> None:
+    world.write("web.yaml", boxed("web", "oci:relative"))
+    world.write("ids.yaml", boxed("ids", made(world, "one"), namespaces={"user": "private"}))
+    world.write("plain.yaml", sleeper("plain"))
+    said = world.reconciler("plan", world.specs)
+    assert said.returncode == 1 and "absolute one of the host" in said.stdout + said.stderr
+    assert "mapped user namespace" in said.stdout + said.stderr

@@ -1,0 +1,66 @@
+"""Images come before anything is ended for them, hold nobody else up, and are given up when they are not wanted."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.errors import Retryable
+from reconciler.loop.settings import Settings
+from reconciler.states import Reason, Status
+from tests.unit.loop.values import document
+from tests.unit.loop.world import World, play
+
+OLD, NEW = (f"image: {{reference: 'oci:/{each}'}}" for each in ("one", "two"))
+MISSING = Retryable("image oci:/two: no such directory", Reason.IMAGE_UNAVAILABLE)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(settings=Settings(concurrency=1))
+
+
+def test_what_runs_goes_on_until_the_image_of_its_new_version_is_there(world: World) -> None:
+    async def scene() -> None:
+        world.files.texts["web.yaml"] = document("web", OLD)
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Running")
+        world.containers.of("web").pull_seconds = 60.0
+        world.files.texts["web.yaml"] = document("web", NEW)
+        await agent.until(lambda: "waits for its image: pulling it" in world.records.rows["web"].message)
+        assert (world.status("web"), world.containers.launches["web"]) == ("Running", 1)
+        await agent.until(lambda: world.containers.launches["web"] == 2)
+        await agent.kill()
+
+    play(scene())
+
+
+def test_an_image_that_cannot_be_had_ends_nothing_and_is_tried_again(world: World) -> None:
+    async def scene() -> None:
+        world.files.texts["web.yaml"] = document("web", OLD)
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Running")
+        world.containers.of("web").pull_error = MISSING
+        world.files.texts["web.yaml"] = document("web", NEW)
+        await agent.until(lambda: world.containers.provided["web"] == 4)
+        row = world.records.rows["web"]
+        assert (row.status, row.reason) == (Status.RUNNING, Reason.IMAGE_UNAVAILABLE)
+        assert "no such directory" in row.message and world.containers.launches["web"] == 1
+        world.containers.of("web").pull_error = None
+        await agent.until(lambda: world.containers.launches["web"] == 2)
+        await agent.kill()
+
+    play(scene())
+
+
+def test_a_pull_takes_no_slot_and_delays_no_ready(world: World) -> None:
+    async def scene() -> None:
+        world.containers.of("slow").pull_seconds = 100_000.0
+        world.files.texts |= {"slow.yaml": document("slow", OLD), "web.yaml": document("web")}
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Running" and agent.ready.is_set(), 30.0)
+        assert (world.status("slow"), world.records.rows["slow"].message) == ("Pulling", "pulling it")
+        del world.files.texts["slow.yaml"]
+        await agent.until(lambda: world.status("slow") == "gone", 30.0)
+        await agent.kill()
+
+    play(scene())

@@ -1,0 +1,129 @@
+"""What references, manifests and configurations mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reconciler.errors import Terminal
+from reconciler.runtime.provisioner import manifests, references, settings
+from reconciler.runtime.provisioner.manifests import BadImage, Blob, ImageConfig
+from reconciler.runtime.provisioner.references import Local
+from reconciler.spec.model import ContainerSpec
+
+DIGEST = f"sha256:{'a' * 64}"
+OTHER = f"sha256:{'b' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("oci:/srv/image", Local("oci", "/srv/image", None)),
+        ("oci:/srv/image:1.4", Local("oci", "/srv/image", "1.4")),
+        ("oci-archive:/srv/image.tar:1", Local("oci-archive", "/srv/image.tar", "1")),
+        ("docker-archive:/srv/image.tar:box:1", Local("docker-archive", "/srv/image.tar", "box:1")),
+    ],
+)
+def test_a_reference_names_a_place_and_perhaps_one_of_several(reference: str, expected: Local) -> None:
+    assert references.parse(reference) == expected
+
+
+@pytest.mark.parametrize("reference", ["oci:relative", "oci:", "oci-archive:x/y:1"])
+def test_what_names_nothing_is_refused(reference: str) -> None:
+    with pytest.raises(Terminal, match=r"spec\.image\.reference"):
+        references.parse(reference)
+
+
+def entry(digest: str = DIGEST, name: str = "", **platform: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"digest": digest, "size": 1}
+    if name:
+        found["annotations"] = {"org.opencontainers.image.ref.name": name}
+    return found | ({"platform": {"os": "linux", **platform}} if platform else {})
+
+
+def test_the_manifest_of_this_machine_and_tag_is_chosen() -> None:
+    index = {"manifests": [entry(OTHER, architecture="arm64"), entry(architecture="amd64")]}
+    assert manifests.choose(index, None, "amd64") == Blob(DIGEST, 1)
+    named = {"manifests": [entry(OTHER, "one"), entry(name="two")]}
+    assert manifests.choose(named, "two", "amd64") == Blob(DIGEST, 1)
+
+
+@pytest.mark.parametrize(
+    ("entries", "tag", "why"),
+    [
+        ([entry(architecture="arm64")], None, "no image for linux/amd64"),
+        ([entry(name="one")], "two", "there are: one"),
+        ([entry(name="one"), entry(OTHER, "two")], None, "several images, say which: one, two"),
+        ([{"digest": "md5:1", "size": 1}], None, "no sha256 digest"),
+        ([{"digest": DIGEST, "size": -1}], None, "no descriptor"),
+    ],
+)
+def test_an_index_without_a_choice_says_what_there_is(entries: list[Any], tag: str | None, why: str) -> None:
+    with pytest.raises(BadImage, match=why):
+        manifests.choose({"manifests": entries}, tag, "amd64")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"[" * 100_000, "no JSON"),
+        (b"[]", "no JSON object"),
+        (b'{"layers": [], "manifests": []}', "both"),
+        (b" " * (manifests.LARGEST + 1), "larger"),
+    ],
+)
+def test_a_document_that_is_none_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(BadImage, match=why):
+        manifests.document(data, "it")
+
+
+def config(**found: Any) -> ImageConfig:
+    text = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [DIGEST]}, "config": found}
+    return manifests.config(manifests.document(json.dumps(text).encode(), "it"), "amd64")[0]
+
+
+def test_an_image_for_another_machine_or_with_no_words_is_refused() -> None:
+    for found in ({"Cmd": "sh"}, {"Env": [1]}, {"User": "a\0b"}, {"Entrypoint": ["a\0"]}):
+        with pytest.raises(BadImage, match=r"in its configuration|is no list"):
+            config(**found)
+    with pytest.raises(BadImage, match="linux/arm64"):
+        manifests.config({"architecture": "arm64"}, "amd64")
+
+
+IMAGE = ImageConfig(("/enter",), ("serve",), (("A", "image"), ("B", "image"), ("MESOS_SANDBOX", "/lie")))
+
+
+@pytest.mark.parametrize(
+    ("written", "argv"),
+    [
+        ({}, ["/enter", "serve"]),
+        ({"args": ["other"]}, ["/enter", "other"]),
+        ({"command": ["mine"]}, ["mine"]),
+        ({"command": ["mine"], "args": ["x"]}, ["mine", "x"]),
+    ],
+)
+def test_command_replaces_entrypoint_and_command_and_args_the_command(written: dict[str, Any], argv: list[str]) -> None:
+    made = applied(IMAGE, **written)
+    assert [*(made.command or ()), *made.args] == argv
+
+
+def applied(image: ImageConfig, **written: Any) -> ContainerSpec:
+    spec = {"name": "web", "image": {"reference": "oci:/x"}, **written}
+    return settings.applied(ContainerSpec.model_validate(spec), image)
+
+
+def test_the_spec_has_the_last_word_and_ours_are_not_the_images() -> None:
+    assert applied(IMAGE, env={"B": "spec"}).env == {"A": "image", "B": "spec"}
+    image = ImageConfig(("x",), working_dir="srv", user="web", stop_signal="QUIT")
+    plain, own = applied(image), applied(image, workingDir="/o", user="1", killPolicy={"signal": "SIGHUP"})
+    assert (plain.working_dir, plain.user, plain.kill_policy.signal) == ("/srv", "web", "SIGQUIT")
+    assert (own.working_dir, own.user, own.kill_policy.signal) == ("/o", "1", "SIGHUP")
+    assert applied(ImageConfig(("x",), stop_signal="3")).kill_policy.signal == "SIGQUIT"
+
+
+@pytest.mark.parametrize("image", [ImageConfig(), ImageConfig(("x",), stop_signal="SIGNO"), ImageConfig(("",))])
+def test_an_image_that_cannot_be_run_says_what_to_write(image: ImageConfig) -> None:
+    with pytest.raises(Terminal, match=r"spec\.command|killPolicy\.signal"):
+        applied(image)
