@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-PACKAGES := busybox-static docker.io git iproute2 procps strace util-linux
+PACKAGES := busybox-static docker.io docker-registry git iproute2 procps strace util-linux
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm clean packages

@@ -21,6 +21,8 @@ class AgentOptions:
     cgroups_root: str = "reconciler"
     node_labels: tuple[tuple[str, str], ...] = ()
     user_ids: str | None = None
+    insecure_registries: tuple[str, ...] = ()
+    registry_auth: str | None = None
     max_restarts_per_hour: int = 100
 
     def settings(self, places: Places, owner: str) -> RuntimeSettings:
@@ -33,6 +35,8 @@ class AgentOptions:
             isolation=self.isolation,
             cgroups_root=self.cgroups_root,
             user_ids=self.user_ids,
+            insecure_registries=self.insecure_registries,
+            registry_auth=self.registry_auth,
         )
 
     def remember(self) -> dict[str, Any]:
@@ -50,6 +54,8 @@ class AgentOptions:
             cgroups_root=_word(flags.get("cgroups_root")) or "reconciler",
             node_labels=_pairs(flags.get("node_labels")),
             user_ids=_word(flags.get("user_ids")),
+            insecure_registries=_words(flags.get("insecure_registries")) or (),
+            registry_auth=_word(flags.get("registry_auth")),
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from reconciler.agent.options import AgentOptions
+from reconciler.agent.paths import absolute
 from reconciler.errors import ReconcilerError
 
 _MOST_RESTARTS = 1000
@@ -20,6 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--node-label", metavar="KEY=VALUE", action="append", help="of this node, for nodeSelector; may be repeated"
     )
     group.add_argument("--user-ids", metavar="FIRST-LAST", help="host ids for user namespaces of containers")
+    group.add_argument("--insecure-registries", metavar="LIST", help="HOST[:PORT] to speak to in plain HTTP")
+    group.add_argument("--registry-auth", metavar="FILE", help="credentials for registries, as Docker's config.json")
     group.add_argument(
         "--max-restarts-per-hour", metavar="N", help="of one container, after failures; 0: no limit (default: 100)"
     )
@@ -38,6 +41,8 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         cgroups_root=args.cgroups_root or "reconciler",
         node_labels=_labels(args.node_label),
         user_ids=args.user_ids,
+        insecure_registries=_listed(args.insecure_registries) or (),
+        registry_auth=str(absolute(args.registry_auth)) if args.registry_auth else None,
         max_restarts_per_hour=_restarts(args.max_restarts_per_hour),
     )
 

@@ -32,7 +32,8 @@ _END_SECONDS = 5.0
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
     """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
-    namespaces of containers may have, FIRST-LAST."""
+    namespaces of containers may have, FIRST-LAST. insecure_registries: spoken to in plain HTTP. registry_auth: a
+    file with credentials, as Docker's config.json."""
 
     root: Path
     runtime_dir: Path
@@ -42,6 +43,8 @@ class RuntimeSettings:
     isolation: tuple[str, ...] | None = None
     cgroups_root: str = "reconciler"
     user_ids: str | None = None
+    insecure_registries: tuple[str, ...] = ()
+    registry_auth: str | None = None
 
 
 def choose_launcher(wanted: str | None) -> tuple[str, str]:
@@ -110,6 +113,7 @@ Notify = Callable[[str], None]
 
 def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
     from reconciler.runtime.mesos.containerizer import MesosContainerizer
+    from reconciler.runtime.provisioner.registry import Access
 
     launcher, isolators = _launcher_and_isolators(settings)
     return MesosContainerizer(
@@ -118,6 +122,7 @@ def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
         launcher=launcher,
         isolators=isolators,
         notify=notify,
+        access=Access(settings.insecure_registries, settings.registry_auth),
     )
 
 

@@ -42,6 +42,7 @@ from reconciler.runtime.mesos.output import STREAMS
 from reconciler.runtime.mesos.recovery import Recovery
 from reconciler.runtime.mesos.rotation import Bounds, rotate
 from reconciler.runtime.provisioner.images import Images
+from reconciler.runtime.provisioner.registry import Access
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ class MesosContainerizer:
         launcher: Launcher,
         isolators: Sequence[Isolator],
         notify: Callable[[str], None],
+        access: Access | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         boot = proc.boot_id()
-        checkpoints, pins, self._images = Checkpoints(runtime_dir), Pins(runtime_dir), Images(root)
+        checkpoints, pins, self._images = Checkpoints(runtime_dir), Pins(runtime_dir), Images(root, access or Access())
         self._shop = Workshop(launcher, tuple(isolators), checkpoints, pins, self._images, notify, clock)
         self._endings = Endings(self._shop)
         self._launching = Launching(self._shop, self._endings, boot)

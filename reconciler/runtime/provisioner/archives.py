@@ -140,8 +140,12 @@ def _place(blob: Blob) -> str:
     return f"blobs/sha256/{blob.hex}"
 
 
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
 def verified(data: bytes, digest: str, what: str) -> bytes:
-    if (found := f"sha256:{hashlib.sha256(data).hexdigest()}") != digest:
+    if (found := digest_of(data)) != digest:
         raise BadImage(f"{what} has the digest {found}, not {digest}")
     return data
 
@@ -168,9 +172,8 @@ class Saved:
         wanted, diff_ids = manifests.config(found, manifests.architecture())
         if len(diff_ids) != len(keys):
             raise BadImage(f"manifest.json has {len(keys)} layers, its configuration {len(diff_ids)}")
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         return Described(
-            digest, wanted, tuple(Layer(diff, None, key) for diff, key in zip(diff_ids, keys, strict=True))
+            digest_of(data), wanted, tuple(Layer(diff, None, key) for diff, key in zip(diff_ids, keys, strict=True))
         )
 
     def _entry(self) -> manifests.Json:

@@ -10,17 +10,20 @@ gives up at its next step and leaves nothing half-done. Layers that are whole st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.errors import Retryable
-from reconciler.runtime.provisioner import archives, layers, references, settings, unpacking
+from reconciler.runtime.provisioner import archives, layers, references, registry, settings, unpacking
 from reconciler.runtime.provisioner.archives import Described, Source
 from reconciler.runtime.provisioner.manifests import BadImage
+from reconciler.runtime.provisioner.references import Local
+from reconciler.runtime.provisioner.registry import Access
 from reconciler.runtime.provisioner.store import Image, Store
 from reconciler.states import Reason
 
@@ -56,7 +59,8 @@ class _Pull:
 
 
 class Images:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, access: Access) -> None:
+        self._access = access
         self.store = Store(root / DIRECTORY)
         self._pulls: dict[str, _Pull] = {}
         self._slots = asyncio.Semaphore(_AT_A_TIME)
@@ -131,12 +135,27 @@ class Images:
     def _provide(self, reference: str, say: Say, check: unpacking.Check) -> Image:
         """Blocks, for as long as it takes. Raises Retryable."""
         try:
-            with archives.opened(references.parse(reference)) as source:
+            with self._opened(reference, say, check) as source:
                 return self._kept(reference, source, say, check)
         except (BadImage, OSError) as error:
             raise _unavailable(reference, str(error)) from error
         except _GivenUp:
             raise _unavailable(reference, "nobody waits for it any more") from None
+
+    @contextlib.contextmanager
+    def _opened(self, reference: str, say: Say, check: unpacking.Check) -> Iterator[Source]:
+        found = references.parse(reference)
+        if isinstance(found, Local):
+            with archives.opened(found) as source:
+                yield source
+            return
+        with (
+            self.store.adding() as directory,
+            registry.opened(
+                found, self._access, directory, lambda what: say(f"pulling {reference}: {what}"), check
+            ) as source,
+        ):
+            yield source
 
     def _kept(self, reference: str, source: Source, say: Say, check: unpacking.Check) -> Image:
         check()
@@ -145,7 +164,8 @@ class Images:
             if self.store.has(layer.diff_id):
                 continue
             check()
-            say(f"unpacking {reference}: layer {number} of {len(described.layers)}")
+            of_all = f"layer {number} of {len(described.layers)}"
+            say(f"providing {reference}: {of_all}")
             with self.store.adding() as made, source.open(layer) as file:
                 (made / "whole" / "tree").mkdir(mode=0o755, parents=True)
                 unpacked = unpacking.unpack(file, layer, str(made / "whole" / "tree"), check)

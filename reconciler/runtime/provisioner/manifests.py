@@ -17,8 +17,8 @@ LARGEST = 4 * 1024 * 1024  # bytes of a document
 MOST_LAYERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 Json = dict[str, Any]
@@ -99,7 +99,7 @@ def digest(found: object, what: str) -> str:
 
 
 def is_index(found: Json) -> bool:
-    return found.get("mediaType") in _INDEXES or ("mediaType" not in found and "manifests" in found)
+    return found.get("mediaType") in INDEXES or ("mediaType" not in found and "manifests" in found)
 
 
 def choose(index: Json, tag: str | None, machine: str) -> Blob:
@@ -136,7 +136,7 @@ def _fits(found: object, machine: str) -> bool:
 def parts(manifest: Json) -> tuple[Blob, tuple[Blob, ...]]:
     """(configuration, layers from the bottom up)."""
     kind = manifest.get("mediaType")
-    if "layers" not in manifest or (kind is not None and kind not in _MANIFESTS):
+    if "layers" not in manifest or (kind is not None and kind not in MANIFESTS):
         raise BadImage(f"a manifest of type {kind or 'unknown'} is not supported")
     layers = tuple(blob(each, "a layer") for each in _list(manifest, "layers"))
     return blob(manifest.get("config"), "the configuration"), layers

@@ -3,16 +3,25 @@
 docker-archive:PATH[:NAME:TAG]   of `docker save`
 oci-archive:PATH[:TAG]           a tar of an OCI image layout
 oci:PATH[:TAG]                   an OCI image layout (OCI image-layout.md)
+[HOST[:PORT]/]NAME[:TAG|@DIGEST] in a registry; without a host, in Docker Hub, as Docker has it
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from reconciler.errors import Terminal
 from reconciler.states import Reason
 
 DOCKER_ARCHIVE, OCI_ARCHIVE, OCI = KINDS = ("docker-archive", "oci-archive", "oci")
+DOCKER_HUB = "docker.io"
+
+_HOST = re.compile(r"([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?")
+_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LONGEST = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +33,51 @@ class Local:
     tag: str | None
 
 
-def parse(reference: str) -> Local:
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """registry: host, perhaps with a port. A digest counts for more than a tag."""
+
+    registry: str
+    repository: str
+    tag: str
+    digest: str | None
+
+    @property
+    def which(self) -> str:
+        return self.digest or self.tag
+
+
+def parse(reference: str) -> Local | Remote:
     """Raises Terminal for what names no image that can be had."""
     kind, colon, rest = reference.partition(":")
-    if kind not in KINDS or not colon:
-        known = ", ".join(f"{each}:PATH" for each in KINDS)
-        raise _refused(reference, f"must be one of {known}")
-    path, _, tag = rest.partition(":")
-    if not path.startswith("/") or "\0" in path:
-        raise _refused(reference, "its path must be an absolute one of the host")
-    return Local(kind, path, tag or None)
+    if kind in KINDS and colon:
+        path, _, tag = rest.partition(":")
+        if not path.startswith("/") or "\0" in path:
+            raise _refused(reference, "its path must be an absolute one of the host")
+        return Local(kind, path, tag or None)
+    return _remote(reference)
+
+
+def _remote(reference: str) -> Remote:
+    name, at, digest = reference.partition("@")
+    host, slash, repository = name.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        host, repository = DOCKER_HUB, name if slash else f"library/{name}"
+    repository, _, tag = repository.partition(":")
+    wrong = [
+        what
+        for what, pattern, text in (
+            ("registry", _HOST, host),
+            ("name", _NAME, repository),
+            ("tag", _TAG, tag or "latest"),
+            ("digest", _DIGEST, digest if at else f"sha256:{'0' * 64}"),
+        )
+        if pattern.fullmatch(text) is None or len(text) > _LONGEST
+    ]
+    if wrong:
+        forms = ", ".join(f"{each}:PATH" for each in KINDS)
+        raise _refused(reference, f"{wrong[0]} is none; write [HOST/]NAME[:TAG] or NAME@DIGEST, or one of {forms}")
+    return Remote(host, repository, tag or "latest", digest or None)
 
 
 def _refused(reference: str, why: str) -> Terminal:

@@ -10,7 +10,8 @@ import pytest
 from reconciler.errors import Terminal
 from reconciler.runtime.provisioner import manifests, references, settings
 from reconciler.runtime.provisioner.manifests import BadImage, Blob, ImageConfig
-from reconciler.runtime.provisioner.references import Local
+from reconciler.runtime.provisioner.references import Local, Remote
+from reconciler.runtime.provisioner.registry import Access
 from reconciler.spec.model import ContainerSpec
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -24,13 +25,20 @@ OTHER = f"sha256:{'b' * 64}"
         ("oci:/srv/image:1.4", Local("oci", "/srv/image", "1.4")),
         ("oci-archive:/srv/image.tar:1", Local("oci-archive", "/srv/image.tar", "1")),
         ("docker-archive:/srv/image.tar:box:1", Local("docker-archive", "/srv/image.tar", "box:1")),
+        ("registry.example/team/web:1.4", Remote("registry.example", "team/web", "1.4", None)),
+        ("localhost:5000/web", Remote("localhost:5000", "web", "latest", None)),
+        (f"[::1]:5000/web:1@{DIGEST}", Remote("[::1]:5000", "web", "1", DIGEST)),
+        ("busybox", Remote("docker.io", "library/busybox", "latest", None)),
+        ("team/web", Remote("docker.io", "team/web", "latest", None)),
     ],
 )
-def test_a_reference_names_a_place_and_perhaps_one_of_several(reference: str, expected: Local) -> None:
+def test_a_reference_names_a_place_and_perhaps_one_of_several(reference: str, expected: Local | Remote) -> None:
     assert references.parse(reference) == expected
 
 
-@pytest.mark.parametrize("reference", ["oci:relative", "oci:", "oci-archive:x/y:1"])
+@pytest.mark.parametrize(
+    "reference", ["oci:relative", "oci:", "Web", "a/../b", "web@sha256:1", "h:1/", "-x/y", "web:1 "]
+)
 def test_what_names_nothing_is_refused(reference: str) -> None:
     with pytest.raises(Terminal, match=r"spec\.image\.reference"):
         references.parse(reference)
@@ -127,3 +135,11 @@ def test_the_spec_has_the_last_word_and_ours_are_not_the_images() -> None:
 def test_an_image_that_cannot_be_run_says_what_to_write(image: ImageConfig) -> None:
     with pytest.raises(Terminal, match=r"spec\.command|killPolicy\.signal"):
         applied(image)
+
+
+def test_plain_http_is_for_loopback_and_for_whom_it_was_allowed() -> None:
+    access = Access(("registry.example:5000",))
+    for registry in ("localhost:5000", "127.0.0.1", "127.8.0.1:80", "[::1]:5000", "registry.example:5000"):
+        assert access.scheme(registry) == "http"
+    for registry in ("registry.example", "127.0.0.1.example", "localhost.example", "10.0.0.1:5000"):
+        assert access.scheme(registry) == "https"

@@ -1,0 +1,92 @@
+"""Images from registries: a real one, and one that breaks off, lies, and leads elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import Retryable
+from tests import images, registry
+from tests.integration.images.test_running import kept, provided
+from tests.integration.runtime.world import World
+from tests.registry import Answering, Stub
+
+pytestmark = [pytest.mark.root, pytest.mark.cgroup]
+
+BIG = images.file("big", os.urandom(1 << 20))
+
+
+@pytest.fixture
+def layout(base: Path) -> Path:
+    images.oci(base / "box", [images.base(), images.layer(BIG)], Cmd=["echo", "hello"])
+    return base / "box"
+
+
+@pytest.fixture
+def server(layout: Path) -> Iterator[Stub]:
+    with registry.stub(layout) as server:
+        yield server
+
+
+@pytest.mark.skipif(bool(registry.missing()), reason=registry.missing() or "-")
+async def test_a_real_registry_is_pulled_from_by_tag_and_by_digest(world: World, layout: Path, base: Path) -> None:
+    with registry.running(base / "registry") as host:
+        digest = registry.push(host, "team/box", "1.4", layout)
+        async with world.agent() as agent:
+            for name, reference in (("a", f"{host}/team/box:1.4"), ("b", f"{host}/team/box@{digest}")):
+                assert await agent.run(name, **await provided(agent, name, reference)) == ["hello"]
+            with pytest.raises(Retryable, match=r"404 .*MANIFEST_UNKNOWN"):
+                await provided(agent, "c", f"{host}/team/box:2")
+    assert len(kept(world)["layers"]) == 2 and kept(world)["tmp"] == []
+
+
+async def test_a_token_is_asked_for_once_and_a_broken_download_goes_on_where_it_was(world: World, server: Stub) -> None:
+    last = server.layers()[-1]
+
+    def breaks_off(answer: Answering, body: bytes) -> bytes | None:
+        if begin := answer.headers.get("Range"):
+            start = int(begin.removeprefix("bytes=").rstrip("-"))
+            answer.send(206, body[start:], {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"})
+        else:
+            answer.send(200, body, cut=700_000)
+        return None
+
+    server.faults[last] = breaks_off
+    async with world.agent() as agent:
+        spec = await provided(agent, "shop", f"localhost:{server.port}/box")
+        assert await agent.run("shop", **spec) == ["hello"]
+    ranges = [asked for _, path, _, asked in server.asked if path.endswith(last)]
+    assert ranges[0] is None and len(ranges) == 2 and 0 < int((ranges[1] or "")[6:-1]) <= 700_000
+    assert sum(path == "/token" for _, path, _, _ in server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "why"), [("manifests", "the manifest has the digest"), ("blobs", "digest|content|larger")], ids=str
+)
+async def test_what_has_another_digest_than_it_should_is_never_used(
+    where: str, why: str, world: World, server: Stub
+) -> None:
+    server.faults[where] = lambda answer, body: body[:-1] + bytes([body[-1] ^ 1])
+    async with world.agent() as agent:
+        with pytest.raises(Retryable, match=why):
+            await provided(agent, "shop", f"localhost:{server.port}/box@{server.manifest()}")
+    assert kept(world)["tmp"] == [] and not list((world.root / "images/names").iterdir())
+
+
+async def test_a_token_does_not_follow_to_another_host(world: World, server: Stub) -> None:
+    def leads_elsewhere(answer: Answering, body: bytes) -> bytes | None:
+        if answer.path.startswith("/elsewhere/"):
+            return body
+        place = f"http://127.0.0.1:{server.port}/elsewhere/{answer.path.rpartition('/')[2]}"
+        answer.send(307, b"", {"Location": place})
+        return None
+
+    server.faults["sha256"] = leads_elsewhere
+    async with world.agent() as agent:
+        spec = await provided(agent, "shop", f"localhost:{server.port}/box")
+        assert await agent.run("shop", **spec) == ["hello"]
+    elsewhere = [token for _, path, token, _ in server.asked if path.startswith("/elsewhere/")]
+    assert len(elsewhere) == 3 and set(elsewhere) == {None}
