@@ -17,7 +17,7 @@ from reconciler.runtime.kernel.cgroups import CgroupMap
 from reconciler.runtime.launcher.cgroup_tree import CgroupTree
 from tests.integration.cgroup_worlds import finish, start, tree_on
 
-pytestmark = [pytest.mark.root, pytest.mark.cgroup]
+pytestmark = [pytest.mark.root, pytest.mark.cgroup, pytest.mark.vm]
 HOST = cgroups.read_map()
 WORLDS = {"program": HOST, "files": HOST.without_unified()}
 

@@ -20,7 +20,7 @@ from reconciler.spec.model import ResourceAmounts
 from reconciler.states import Reason
 from tests.integration.cgroup_worlds import finish, start, tree_on, until
 
-pytestmark = [pytest.mark.root, pytest.mark.cgroup]
+pytestmark = [pytest.mark.root, pytest.mark.cgroup, pytest.mark.vm]
 MIB = 1 << 20
 NOTHING = ResourceAmounts()
 # 32 MiB held in the interpreter's own memory, then "held" on stdout

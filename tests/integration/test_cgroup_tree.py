@@ -15,7 +15,7 @@ from reconciler.runtime.launcher.cgroup_tree import CgroupBusy, CgroupTree
 from tests import processes
 from tests.integration.cgroup_worlds import ROOT, finish, start, tree_on, until
 
-pytestmark = [pytest.mark.root, pytest.mark.cgroup]
+pytestmark = [pytest.mark.root, pytest.mark.cgroup, pytest.mark.vm]
 FORK_STORM = "storm() { storm & storm & wait; }\nfor i in 1 2 3; do storm & done\nwait"
 
 

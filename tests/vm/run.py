@@ -9,11 +9,14 @@ what waits there must wait by deadline. Needs root on a Debian machine, `qemu-sy
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -44,10 +47,17 @@ def _output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def marked() -> list[str]:
+    """The files with a test marked `vm`: to import every other one in there would take minutes."""
+    files = sorted((CHECKOUT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(CHECKOUT)) for path in files if "mark.vm" in path.read_text()]
+
+
 def inside(arguments: list[str]) -> str:
     """The shell line that runs in the machine; its last line of output gives the exit code."""
-    pytest = [sys.executable, "-m", "pytest", "-m", "vm", "-p", "no:cacheprovider", "--color=no"]
-    line = shlex.join([*pytest, "--basetemp=/run/vm-tests", "-o", "timeout=600", *arguments])
+    pytest = [sys.executable, "-m", "pytest", "-v", "-m", "vm", "-k", "not posix", "--color=no"]
+    pytest += [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "xdist")]
+    line = shlex.join([*pytest, "--basetemp=/run/vm-tests", "-o", "timeout=600", *(arguments or marked())])
     environment = "RECONCILER_TEST_PATIENCE=10 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8"
     return f"cd {shlex.quote(str(CHECKOUT))} && {environment} {line}; echo vm-tests-exit=$?"
 
@@ -60,20 +70,40 @@ def main(arguments: list[str]) -> int:
         [*vng, *options, "--", inside(arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        start_new_session=True,
         env={**os.environ, "PATH": path},
     )
-    seen = b""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    clock = threading.Timer(SECONDS, _end, [machine])
+    clock.start()
+    try:
+        code = _watch(machine)
+    finally:
+        clock.cancel()
+        _end(machine)
+        machine.wait()
+    if code is None:
+        print(f"the machine ended before its tests did; it has {SECONDS} s", file=sys.stderr)
+        return 1
+    return code
+
+
+def _watch(machine: subprocess.Popen[bytes]) -> int | None:
+    """Pass on what it prints; the exit code of its tests, None when they did not come to an end."""
+    code = None
     assert machine.stdout is not None
     for line in machine.stdout:
         sys.stdout.buffer.write(line)
         sys.stdout.flush()
-        seen = line if _DONE.search(line) else seen
-    machine.wait(SECONDS)
-    match = _DONE.search(seen)
-    if match is None:
-        print("the machine ended before its tests did", file=sys.stderr)
-        return 1
-    return int(match.group(1))
+        if match := _DONE.search(line):
+            code = int(match.group(1))
+    return code
+
+
+def _end(machine: subprocess.Popen[bytes]) -> None:
+    """vng, its shells and QEMU: they are a session of their own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(machine.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

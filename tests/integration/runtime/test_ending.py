@@ -32,6 +32,7 @@ async def test_the_kill_signal_of_the_spec_comes_first(either: World) -> None:
         assert ended is not None and (ended.code, agent.output("job")) == (5, "ready\nbye\n")
 
 
+@pytest.mark.vm
 async def test_whoever_ignores_it_is_killed_after_the_grace(either: World) -> None:
     async with either.agent() as agent:
         await agent.launch("job", shell=STUBBORN, killPolicy={"gracePeriod": "300ms"})
@@ -57,6 +58,7 @@ async def test_destroying_is_visible_and_may_be_asked_for_by_many(either: World)
 
 @pytest.mark.root
 @pytest.mark.cgroup
+@pytest.mark.vm
 async def test_a_stopped_and_a_frozen_container_are_killed(world: World) -> None:
     async with world.agent() as agent:
         await agent.launch("stopped", command=SLEEP)
@@ -73,6 +75,7 @@ async def test_a_stopped_and_a_frozen_container_are_killed(world: World) -> None
 
 @pytest.mark.root
 @pytest.mark.cgroup
+@pytest.mark.vm
 async def test_a_fork_storm_is_outrun(world: World) -> None:
     storm = "f() { sleep 0.01 & f & }; echo ready; while :; do f 2>/dev/null; sleep 0.02; done"
     async with world.agent() as agent:
@@ -82,6 +85,7 @@ async def test_a_fork_storm_is_outrun(world: World) -> None:
         assert agent.containerizer.containers() == []
 
 
+@pytest.mark.vm
 async def test_a_tree_is_destroyed_with_its_root(either: World) -> None:
     names = ["shop", "shop.web", "shop.web.log", "shop.db"]
     async with either.agent() as agent:
@@ -120,6 +124,7 @@ async def test_a_parents_end_ends_what_is_nested_in_it(either: World, number: in
 
 @pytest.mark.root
 @pytest.mark.cgroup
+@pytest.mark.vm
 async def test_one_stuck_child_keeps_neither_its_siblings_nor_its_parents_processes_alive(world: World) -> None:
     slow = Slow("cleanup", only="shop.stuck")
     async with world.agent([slow]) as agent:

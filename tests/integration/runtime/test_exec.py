@@ -50,6 +50,7 @@ async def execute(world: World, name: str, *argv: str, stdin: str = "", **option
 
 @pytest.mark.root
 @pytest.mark.cgroup
+@pytest.mark.vm
 async def test_it_is_in_all_namespaces_and_cgroups_of_the_container(world: World) -> None:
     everything = {"network": "private", "uts": "private"}
     async with world.agent() as agent:

@@ -50,6 +50,7 @@ async def test_a_docker_container_is_not_for_it(posix: World) -> None:
         assert agent.containerizer.containers() == []
 
 
+@pytest.mark.vm
 async def test_a_whole_life(either: World) -> None:
     async with either.agent() as agent:
         await agent.launch("job", shell="echo out; echo err >&2; exit 3")
@@ -123,6 +124,7 @@ async def test_what_this_launcher_cannot_give_is_refused_before_anything_is_made
 
 @pytest.mark.root
 @pytest.mark.cgroup
+@pytest.mark.vm
 async def test_limits_are_in_force_before_the_payload_starts(world: World) -> None:
     show = "cat /sys/fs/cgroup/pids$(sed -n 's/.*:pids://p' /proc/self/cgroup)/pids.max"
     limits = {"pids": 17, "memory": "64Mi", "cpus": 0.5}
@@ -218,6 +220,7 @@ async def test_a_clean_up_that_fails_after_the_payloads_own_end_is_made_up_for_b
 @pytest.mark.root
 @pytest.mark.cgroup
 @pytest.mark.parametrize("stage", ["prepare", "isolate"])
+@pytest.mark.vm
 async def test_a_container_destroyed_while_it_is_launched_never_runs(world: World, stage: str) -> None:
     slow = Slow(stage)
     async with world.agent([slow]) as agent:
@@ -321,6 +324,7 @@ async def test_one_stuck_launch_blocks_no_other(world: World) -> None:
         assert (await launching).running
 
 
+@pytest.mark.vm
 async def test_many_launches_at_once_all_succeed(either: World) -> None:
     async with either.agent() as agent:
         names = [f"job{number}" for number in range(12)]

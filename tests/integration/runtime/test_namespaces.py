@@ -40,6 +40,7 @@ async def start(agent: Agent, name: str, **spec: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("kind", "value"), TOP, ids=lambda word: word)
+@pytest.mark.vm
 async def test_a_cell_of_the_table_at_the_top(world: World, kind: str, value: str) -> None:
     host = proc.namespaces("self")
     async with world.agent() as agent:
@@ -53,6 +54,7 @@ async def test_a_cell_of_the_table_at_the_top(world: World, kind: str, value: st
 
 
 @pytest.mark.parametrize(("kind", "value"), NESTED, ids=lambda word: word)
+@pytest.mark.vm
 async def test_a_cell_of_the_table_at_the_second_and_third_depth(world: World, kind: str, value: str) -> None:
     names = ["shop", "shop.a", "shop.a.b"]
     everything_private = {"pid": "private", "network": "private", "uts": "private", "ipc": "private"}
@@ -83,6 +85,7 @@ async def test_pid_and_ipc_in_every_combination_of_three_depths(
         assert (three[kind] == two[kind]) is (bottom == "parent")
 
 
+@pytest.mark.vm
 async def test_a_private_pid_namespace_lies_in_its_parents(world: World) -> None:
     def pids(pid: int) -> int:
         return len(processes.status(pid)["NSpid"].split())
@@ -169,6 +172,7 @@ async def test_dev_shm_has_the_size_that_the_spec_names(world: World) -> None:
         assert (await agent.run("usual", shell=size))[0] == "65536 tmpfs"
 
 
+@pytest.mark.vm
 async def test_dev_shm_is_shared_with_the_ipc_namespace_down_to_the_third_depth(world: World) -> None:
     parent = {"ipc": "parent"}
     async with world.agent() as agent:
@@ -223,6 +227,7 @@ async def test_our_own_directories_are_hidden_but_for_the_own_sandbox(world: Wor
     assert all(sandbox.startswith(path) or path.startswith(sandbox) or path == str(world.run) for path in seen), seen
 
 
+@pytest.mark.vm
 async def test_the_cgroup_file_system_is_read_only_and_a_private_cgroup_namespace_hides_where_it_is(
     world: World,
 ) -> None:

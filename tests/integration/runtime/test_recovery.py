@@ -39,6 +39,7 @@ async def start_and_leave(world: World, names: list[str] = TREE) -> dict[str, tu
         return {name: (await agent.pid(name), await agent.payload(name)) for name in names}
 
 
+@pytest.mark.vm
 async def test_another_agent_finds_the_same_processes(either: World) -> None:
     pids = await start_and_leave(either)
     async with either.agent() as agent:
@@ -66,6 +67,7 @@ async def test_recovering_changes_nothing_that_runs(either: World) -> None:
     [("exit 7", True), ("kill -TERM $$", True), ("exit 7", False)],
     ids=["init", "signal", "no init"],
 )
+@pytest.mark.vm
 async def test_an_end_without_an_agent_is_reported_with_its_status(either: World, script: str, init: bool) -> None:
     async with either.agent() as agent:
         await agent.launch("job", shell=f"while [ ! -e go ]; do sleep 0.01; done; {script}", init=init)
@@ -80,6 +82,7 @@ async def test_an_end_without_an_agent_is_reported_with_its_status(either: World
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.vm
 async def test_a_killed_keeper_is_replaced_and_ends_are_still_told(either: World, name: str) -> None:
     async with either.agent() as agent:
         for each in TREE:
@@ -109,6 +112,7 @@ async def test_an_end_that_an_adopting_keeper_sees_is_told(either: World, init: 
             assert ended.code == 9
 
 
+@pytest.mark.vm
 async def test_agent_and_keeper_both_gone_and_the_container_stays(either: World) -> None:
     pids = await start_and_leave(either)
     await either.kill_keeper()
@@ -121,6 +125,7 @@ async def test_agent_and_keeper_both_gone_and_the_container_stays(either: World)
 
 
 @pytest.mark.parametrize("init", [True, False], ids=["init", "no init"])
+@pytest.mark.vm
 async def test_an_end_with_neither_agent_nor_keeper_is_told(either: World, init: bool) -> None:
     async with either.agent() as agent:
         await agent.launch("job", shell="while [ ! -e go ]; do sleep 0.01; done; exit 8", init=init)
@@ -243,6 +248,7 @@ async def test_a_container_whose_record_is_gone_is_an_orphan_and_destroyed(eithe
 
 @pytest.mark.root
 @pytest.mark.cgroup
+@pytest.mark.vm
 async def test_a_cgroup_of_ours_with_a_process_and_no_record_is_destroyed(world: World) -> None:
     tree = CgroupTree(cgroups.read_map(), World.CGROUPS, world.settings.owner)
     tree.create("lost")
@@ -348,6 +354,7 @@ async def test_an_agent_that_dies_after_the_release_leaves_one_that_is_adopted(
         assert await until("it runs", lambda: ran(either)) == "ran\n"
 
 
+@pytest.mark.vm
 async def test_the_deadline_of_a_kill_survives_the_agent(either: World, agents: list[subprocess.Popen[str]]) -> None:
     def clock() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
