@@ -1,4 +1,4 @@
-"""Provides images: what is not there yet is read and unpacked once, in a thread of its own, for all who wait for it.
+"""Provides images: what is not there yet is read or pulled, and unpacked, once, in a thread of its own, for all.
 
     provide ─▶ there already, by pullPolicy? ─▶ describe ▸ each layer that is missing: unpack, verify, keep ▸ write down
     lay out ─▶ the container's own upper directory, or its copy
@@ -64,7 +64,7 @@ class Images:
         self.store = Store(root / DIRECTORY)
         self._pulls: dict[str, _Pull] = {}
         self._slots = asyncio.Semaphore(_AT_A_TIME)
-        self._no_overlay: str | None = None  # why; not asked yet
+        self._no_overlay: dict[int, str] = {}  # number of layers → why
 
     async def recover(self, names: Collection[str]) -> None:
         """names: of containers that there are."""
@@ -200,17 +200,17 @@ class Images:
             lowers = [self.store.tree(layer) for layer in dict.fromkeys(reversed(image.layers))]
             if not lowers:
                 raise _unavailable(reference, "it has no layers")
-            if self.why_copy():
+            if self.why_copy(len(lowers)):
                 layers.copied(lowers, place / "root")
                 return replace(config, spec=spec, rootfs=place / "root")
             return replace(config, spec=spec, rootfs=place, overlay=layers.overlaid(lowers, place))
 
-    def why_copy(self) -> str:
-        """Why there can be no overlay here; "" when there can."""
-        if self._no_overlay is None:
+    def why_copy(self, count: int) -> str:
+        """Why there can be no overlay of so many layers here; "" when there can."""
+        if count not in self._no_overlay:
             with self.store.adding() as made:
-                self._no_overlay = layers.why_no_overlay(made)
-        return self._no_overlay
+                self._no_overlay[count] = layers.why_no_overlay(made, count)
+        return self._no_overlay[count]
 
     def close(self) -> None:
         """What is under way gives up."""

@@ -46,13 +46,15 @@ def overlaid(lowers: Sequence[Path], place: Path) -> Overlay:
     return Overlay(tuple(map(str, lowers)), str(upper), str(work))
 
 
-def why_no_overlay(base: Path) -> str:
-    """Why none can be mounted with its directories there; "" when it can."""
+def why_no_overlay(base: Path, count: int) -> str:
+    """Why none of so many layers can be mounted with its directories there; "" when it can. Before Linux 6.5 some dozen
+    are too many."""
     with tempfile.TemporaryDirectory(dir=base) as place:
-        for name in ("lower", "upper", "work"):
-            Path(place, name).mkdir()
+        lowers = [f"{place}/{number}" for number in range(count)]
+        for directory in (*lowers, f"{place}/upper", f"{place}/work"):
+            Path(directory).mkdir()
         try:
-            tree = mounts.overlay([f"{place}/lower"], f"{place}/upper", f"{place}/work", 0)
+            tree = mounts.overlay(lowers, f"{place}/upper", f"{place}/work", 0)
         except OSError as error:
             return str(error.strerror)
         os.close(tree)

@@ -190,6 +190,7 @@ class Registry:
             except (_Transient, requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 if not left or isinstance(error, requests.exceptions.SSLError):
                     raise BadImage(f"{self.remote.registry}: {_said(error)}") from None
+                self.say(f"{_said(error)}; tried again in {wait:.0f} s")
             self._pause(wait)
             wait *= 2
         raise AssertionError("the last attempt returns or raises")

@@ -53,7 +53,7 @@ async def test_it_runs_as_its_image_says(
     backend: str, world: World, reference: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if backend == "copy":
-        monkeypatch.setattr(layers, "why_no_overlay", lambda base: "not today")
+        monkeypatch.setattr(layers, "why_no_overlay", lambda base, count: "not today")
     async with world.agent() as agent:
         lines = await agent.run("shop", **await provided(agent, "shop", reference, env={"B": "spec"}))
         assert lines[:2] == ["1000", "/srv"] and {"A=image", "B=spec"} <= set(lines)
