@@ -64,6 +64,7 @@ class Reason(StrEnum):
     NOT_ON_THIS_LAUNCHER = "NotOnThisLauncher"
     NO_CONTAINERIZER = "NoContainerizer"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
+    FETCH_FAILED = "FetchFailed"
     INVALID_SPEC = "InvalidSpec"
     DUPLICATE_NAME = "DuplicateName"
     OTHER_SOURCE = "OtherSource"

@@ -250,7 +250,7 @@ def _stop_agent(places: Places) -> None:
 
 def _clear(places: Places) -> None:
     """What is left in the runtime directory once no container is."""
-    for directory in (places.rows, places.marks, places.sources):
+    for directory in (places.rows, places.marks, places.sources, places.cache):
         shutil.rmtree(directory, ignore_errors=True)
     for path in (places.notes, places.control, places.claim):
         path.unlink(missing_ok=True)

@@ -54,6 +54,11 @@ class Places:
         return self.root / "sources"
 
     @property
+    def cache(self) -> Path:
+        """What can be had again: uris that were fetched with `cache`."""
+        return self.root / "cache"
+
+    @property
     def rows(self) -> Path:
         return self.runtime_dir / "rows"
 

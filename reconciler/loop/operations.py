@@ -33,9 +33,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time limits in seconds; the one of an end is added to the container's own grace."""
+    """Time limits in seconds; the one of an end is added to the container's own grace, and `fetch` to a launch that has
+    something to fetch, which is given up much earlier when it stalls."""
 
     launch: float = 120.0
+    fetch: float = 6 * 3600.0
     end: float = 60.0
     update: float = 20.0
 
@@ -183,7 +185,8 @@ class Operations:
             base=Path(record.origin.file).parent,
         )
         try:
-            async with asyncio.timeout(self._limits.launch):
+            limit = self._limits.launch + (self._limits.fetch if record.spec.uris else 0.0)
+            async with asyncio.timeout(limit):
                 result = await self._containerizer.launch(config)
         except LaunchFailed as error:
             log.warning("%s: launch failed: %s", name, error.message)

@@ -112,6 +112,7 @@ Notify = Callable[[str], None]
 
 
 def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
+    from reconciler.runtime.fetcher.fetcher import Fetcher
     from reconciler.runtime.mesos.containerizer import MesosContainerizer
     from reconciler.runtime.provisioner.registry import Access
 
@@ -121,6 +122,7 @@ def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
         runtime_dir=settings.runtime_dir,
         launcher=launcher,
         isolators=isolators,
+        fetcher=Fetcher(settings.root / "cache" / "uris"),
         notify=notify,
         access=Access(settings.insecure_registries, settings.registry_auth),
     )

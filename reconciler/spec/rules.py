@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from reconciler.spec import namespaces, targets
+from reconciler.spec import namespaces, targets, uris
 from reconciler.spec.model import ContainerSpec, Resources, Volume
 from reconciler.spec.quantities import BadQuantity, format_size, parse_size
 
@@ -215,6 +215,13 @@ def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
         yield f"{path}.source", "must be a name: letters, digits, dots, dashes and underscores", "such as data"
 
 
+def _uris(spec: ContainerSpec) -> Iterator[Violation]:
+    for number, one in enumerate(spec.uris):
+        unpacked = one.extract and not one.executable
+        if why := uris.violation(one.uri, unpacked=unpacked, named=one.destination is not None):
+            yield f"uris[{number}].uri", why, ""
+
+
 _RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
     _either,
     _root,
@@ -224,6 +231,7 @@ _RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
     _network,
     _volumes,
     _sysctls,
+    _uris,
 )
 
 

@@ -24,6 +24,9 @@ _WHOLE_FIELDS = {
 _BY_ENGINES = frozenset({"networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
+_NATIVE = frozenset({"uris"})
+"""Of these, what containers of type mesos have already."""
+
 _AMOUNTS = {
     "memory_swap": "memorySwap",
     "disk": "disk",
@@ -38,7 +41,7 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     fields, engine = list[str](), spec.type == "docker"
     defaults = ContainerSpec.model_fields
     for name, path in _WHOLE_FIELDS.items():
-        if engine and name in _BY_ENGINES:
+        if name in (_BY_ENGINES if engine else _NATIVE):
             continue
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)

@@ -28,7 +28,8 @@ STAGE_SECONDS = 30.0
 
 class Container:
     """`lock` is held by whoever changes it (launch, destroy); `settled` is set once its end was seen and a clean-up
-    tried, `over` once that has succeeded; `unwanted` tells a launch under way to give up at its next step."""
+    tried, `over` once that has succeeded; `unwanted` tells a launch under way to give up at its next step, and
+    `interrupt` ends the step that may take long."""
 
     def __init__(self, run: Run, checkpoints: Checkpoints) -> None:
         self.run = run
@@ -37,6 +38,7 @@ class Container:
         self.settled = asyncio.Event()
         self.over = asyncio.Event()
         self.unwanted = False
+        self.interrupt: Callable[[], object] = lambda: None
         self.ending: asyncio.Task[None] | None = None
         self._checkpoints = checkpoints
         self._written: Run | None = None
@@ -54,6 +56,11 @@ class Container:
     def serves(self) -> bool:
         """It runs and is to go on: others may enter it."""
         return self.run.state is ContainerState.RUNNING and self.alive and not self.unwanted
+
+    def dismiss(self) -> None:
+        """Nobody wants it any more."""
+        self.unwanted = True
+        self.interrupt()
 
     def note(self, **changes: Any) -> None:
         """Change the run without writing it: for what is only shown."""

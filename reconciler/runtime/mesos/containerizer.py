@@ -27,6 +27,7 @@ from reconciler.runtime.containerizer import (
     Termination,
     Usage,
 )
+from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
@@ -64,6 +65,7 @@ class MesosContainerizer:
         runtime_dir: Path,
         launcher: Launcher,
         isolators: Sequence[Isolator],
+        fetcher: Fetcher,
         notify: Callable[[str], None],
         access: Access | None = None,
         clock: Callable[[], float] = time.time,
@@ -72,7 +74,7 @@ class MesosContainerizer:
         checkpoints, pins, self._images = Checkpoints(runtime_dir), Pins(runtime_dir), Images(root, access or Access())
         self._shop = Workshop(launcher, tuple(isolators), checkpoints, pins, self._images, notify, clock)
         self._endings = Endings(self._shop)
-        self._launching = Launching(self._shop, self._endings, boot)
+        self._launching = Launching(self._shop, self._endings, fetcher, boot)
         self._recovery = Recovery(self._shop, self._endings, boot)
         self._rotating: asyncio.Task[None] | None = None
 
@@ -112,7 +114,7 @@ class MesosContainerizer:
             await asyncio.shield(launch)
         except asyncio.CancelledError:
             if (container := self._shop.all.get(config.name)) is not None:
-                container.unwanted = True
+                container.dismiss()
             await asyncio.gather(launch, return_exceptions=True)
             raise
 

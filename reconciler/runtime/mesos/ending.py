@@ -175,7 +175,7 @@ class Endings:
 
     async def destroy(self, name: str, grace: float | None) -> Termination | None:
         if (wanted := self._shop.all.get(name)) is not None:
-            wanted.unwanted = True  # from here on nothing is nested in it
+            wanted.dismiss()  # from here on nothing is nested in it
             if wanted.alive and not wanted.lock.locked():
                 wanted.checkpoint(state=ContainerState.DESTROYING)  # before what is nested in it ends
         children = [other for other in self._shop.all if other.rpartition(".")[0] == name]
@@ -192,7 +192,7 @@ class Endings:
         return termination
 
     async def _destroy(self, container: Container, grace: float | None) -> Termination | None:
-        container.unwanted = True
+        container.dismiss()
         async with container.lock:
             if self._shop.all.get(container.name) is not container:
                 return container.run.termination

@@ -3,7 +3,7 @@
     PROVISIONING  its root from its image ▸ checkpoint, root file system, account, sandbox              (preparing.py)
     PREPARING     cgroups ▸ each isolator's prepare, in order ▸ the launch plan ▸ fork, child blocked ▸ checkpoint
     ISOLATING     each isolator's isolate with the pid
-    FETCHING      (what the spec wants in the sandbox)
+    FETCHING      what the spec wants in the sandbox; takes as long as it takes, and ends when nobody wants it
     RUNNING       release ▸ the child carries its plan out and execs ▸ checkpoint
 
 The identity of the process is on disk before it is released, so a later agent knows it whatever happens.
@@ -11,12 +11,14 @@ The identity of the process is on disk before it is released, so a later agent k
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import secrets
 from typing import Protocol
 
 from reconciler.errors import LaunchFailed, ParentEnded, Retryable
 from reconciler.runtime.containerizer import ContainerConfig, Termination
+from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
 from reconciler.runtime.launcher.connection import KeeperError
@@ -41,9 +43,10 @@ class Ending(Protocol):
 
 
 class Launching:
-    def __init__(self, workshop: Workshop, ending: Ending, boot: str) -> None:
+    def __init__(self, workshop: Workshop, ending: Ending, fetcher: Fetcher, boot: str) -> None:
         self._shop = workshop
         self._ending = ending
+        self._fetcher = fetcher
         self._boot = boot
 
     async def launch(self, config: ContainerConfig, parent: Container | None) -> None:
@@ -102,6 +105,8 @@ class Launching:
 
         container.enter(ContainerState.FETCHING)
         still_wanted(container)
+        await self._fetch(container, config)
+        still_wanted(container)
         await shop.launcher.release(container.name, container.run.run)
         if container.run.termination is not None:
             # it ended, and was cleaned up after, before this task had its turn: that must not be undone
@@ -111,6 +116,24 @@ class Launching:
         container.checkpoint(
             state=ContainerState.RUNNING, started_at=shop.clock(), namespaces=_namespaces(container.run.pid)
         )
+
+    async def _fetch(self, container: Container, config: ContainerConfig) -> None:
+        before = container.run.message
+
+        def say(text: str) -> None:
+            container.note(message=text)
+            self._shop.notify(container.name)
+
+        fetching = asyncio.create_task(self._fetcher.fetch(config, say), name=f"fetch for {container.name}")
+        container.interrupt = fetching.cancel
+        try:
+            await fetching
+        except asyncio.CancelledError:
+            still_wanted(container)
+            raise
+        finally:
+            container.interrupt = lambda: None
+        container.note(message=before)
 
     async def _fork(self, container: Container, prepared: Prepared, parent: Container | None) -> None:
         shop, info = self._shop, prepared.info

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from reconciler.errors import Retryable
 from reconciler.runtime.build import RuntimeSettings, _launcher_and_isolators, build, end
 from reconciler.runtime.containerizer import ContainerConfig, Containerizer, ContainerStatus, Termination
+from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import cgroups, proc
 from reconciler.runtime.mesos.checkpoint import RUN, Checkpoints, Run
@@ -127,7 +128,12 @@ class World:
         launcher, isolators = _launcher_and_isolators(self.settings)
         isolators += extra
         return MesosContainerizer(
-            root=self.root, runtime_dir=self.run, launcher=launcher, isolators=isolators, notify=self.notified.append
+            root=self.root,
+            runtime_dir=self.run,
+            launcher=launcher,
+            isolators=isolators,
+            fetcher=Fetcher(self.root / "cache"),
+            notify=self.notified.append,
         )
 
     @asynccontextmanager

@@ -1,0 +1,42 @@
+"""What the agent asks of the fetcher's child, and what the child answers: lines of JSON. Standard library only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """source: a URL, a path, or "fd:N"; seconds: in which at least a byte must come.
+
+    store:    descriptor of an open file that takes it as it is; None: it goes into the sandbox
+    sandbox:  descriptor of the sandbox
+    target:   path in the sandbox: the file's own, or for an archive the directory it is unpacked in
+    archive:  "tar" or "zip", to be unpacked
+    owner:    (uid, gid) to become; None: as whoever we are
+    """
+
+    source: str
+    seconds: float
+    sha256: str | None = None
+    store: int | None = None
+    sandbox: int | None = None
+    target: str = ""
+    archive: str | None = None
+    executable: bool = False
+    owner: tuple[int, int] | None = None
+
+    def line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def of(cls, line: str) -> Request:
+        data: dict[str, Any] = json.loads(line)
+        owner = data.pop("owner")
+        return cls(**data, owner=(owner[0], owner[1]) if owner else None)
+
+
+class FetchError(Exception):
+    """Why it cannot be had, as the rest of a sentence that begins with the uri."""

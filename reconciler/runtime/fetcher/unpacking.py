@@ -1,0 +1,104 @@
+"""Archives into a sandbox, member by member. Standard library only.
+
+Invariant: an archive decides what is in its directory and nothing else: paths and links that lead out of it, devices
+and FIFOs are refused; set-user-id and set-group-id bits, owners and capabilities are left out. Everything is placed by
+`placing`, so that neither an earlier member nor the container can lead a later one astray.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+from reconciler.runtime.fetcher import placing
+from reconciler.runtime.fetcher.request import FetchError
+from reconciler.runtime.fetcher.transfer import CHUNK, Readable
+
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What the two modules raise for a file that is not what its name says; lzma.LZMAError is a plain Exception."""
+_LONGEST_LINK = 4096
+_BITS = 0o777
+
+Tick = Callable[[int], None]
+
+
+class Unpacking:
+    """Into the directory `target` of the sandbox. tick: told bytes as they are written."""
+
+    def __init__(self, sandbox: int, target: str, tick: Tick) -> None:
+        self._sandbox, self._target, self._tick = sandbox, target, tick
+
+    def tar(self, file: BinaryIO) -> None:
+        placing.directory(self._sandbox, self._target)
+        with tarfile.open(fileobj=file, mode="r:*") as archive:
+            for member in archive:
+                self._member(archive, member)
+
+    def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = self._path(member.name)
+        if member.isdir():
+            placing.directory(self._sandbox, path, member.mode)
+        elif member.issym():
+            self._link(path, member.linkname)
+        elif member.islnk():
+            placing.hard_link(self._sandbox, path, self._path(member.linkname))
+        elif member.isfile():
+            content = archive.extractfile(member)
+            if content is not None:
+                self._write(path, content, member.mode)
+        else:
+            raise FetchError(f"holds {member.name!r}, which is neither file, directory nor link")
+
+    def zip(self, file: BinaryIO) -> None:
+        placing.directory(self._sandbox, self._target)
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                self._entry(archive, member)
+
+    def _entry(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+        path, mode = self._path(member.filename), member.external_attr >> 16
+        if member.is_dir():
+            placing.directory(self._sandbox, path, mode or None)
+            return
+        with archive.open(member) as content:
+            if stat.S_ISLNK(mode):
+                self._link(path, content.read(_LONGEST_LINK).decode())
+            else:
+                self._write(path, content, mode or 0o644)
+
+    def _path(self, name: str) -> str:
+        if name.startswith("/"):
+            raise FetchError(f"holds {name!r}, an absolute path")
+        return posixpath.join(self._target, *placing.parts_of(name))
+
+    def _link(self, path: str, target: str) -> None:
+        inside = posixpath.relpath(posixpath.dirname(path) or ".", self._target or ".")
+        led = posixpath.normpath(posixpath.join(inside, target))
+        if target.startswith("/") or led == ".." or led.startswith("../"):
+            raise FetchError(f"holds a link to {target!r}, which leads out of it")
+        placing.link(self._sandbox, path, target)
+
+    def _write(self, path: str, content: Readable, mode: int) -> None:
+        with placing.replacing(self._sandbox, path, mode & _BITS) as file:
+            while data := content.read(CHUNK):
+                file.write(data)
+                self._tick(len(data))
+
+
+def unpack(kind: str, file: BinaryIO, sandbox: int, target: str, tick: Tick) -> None:
+    """kind: "tar" (plain, gz, bz2, xz) or "zip". Raises FetchError or OSError."""
+    unpacking = Unpacking(sandbox, target, tick)
+    file.seek(0)
+    try:
+        unpacking.tar(file) if kind == "tar" else unpacking.zip(file)
+    except (FetchError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, BROKEN) or type(error).__name__ == "LZMAError":
+            raise FetchError(f"cannot be unpacked: {error}") from error
+        raise
