@@ -70,7 +70,7 @@ async def test_it_is_read_without_an_agent(either: World) -> None:
         await agent.run("over", shell="exit 0")
     rows = stats(either)
     assert list(rows) == ["job", "job.idle"]
-    assert rows["job"]["cpuPercent"] > 10 > rows["job.idle"]["cpuPercent"]
+    assert rows["job"]["cpuPercent"] > 2 * rows["job.idle"]["cpuPercent"]
     assert rows["job"]["cpuSeconds"] > 0 and rows["job"]["memoryBytes"] > 0 and rows["job"]["pids"] == 4
     assert not stats(either, "over")["over"]["running"]
 
