@@ -54,11 +54,11 @@ def run(args: argparse.Namespace, places: Places) -> int:
 
 
 def _in_an_engines(args: argparse.Namespace, places: Places) -> int:
-    from reconciler.runtime.docker import mapping, streams, wire
+    from reconciler.runtime.docker import naming, streams
 
-    owner, url = known_owner(places) or "", wire.url_of(os.environ)
+    owner, url = known_owner(places) or "", naming.url_of(os.environ)
     if args.stdin or args.tty:
-        there = mapping.engine_name(owner, args.name)
+        there = naming.engine_name(owner, args.name)
         raise ReconcilerError(f"{args.name} runs on a Docker Engine: for -i and -t use `docker exec -it {there}`")
     env = dict(_assignment(text) for text in args.env)
     out, err = sys.stdout.buffer, sys.stderr.buffer

@@ -16,7 +16,6 @@ from reconciler.agent.lock import known_owner
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
 from reconciler.errors import ReconcilerError
-from reconciler.runtime.docker import streams, wire
 from reconciler.runtime.mesos.rotation import data_start, generations
 
 _POLL = 0.1
@@ -51,7 +50,9 @@ def run(args: argparse.Namespace, places: Places) -> int:
 def _of_an_engine(args: argparse.Namespace, places: Places) -> int:
     if args.previous:
         raise ReconcilerError(f"{args.name}: an engine keeps no output of the run before this one")
-    url, owner = wire.url_of(os.environ), known_owner(places) or ""
+    from reconciler.runtime.docker import naming, streams
+
+    url, owner = naming.url_of(os.environ), known_owner(places) or ""
     streams.copy_logs(url, owner, args.name, sys.stdout.buffer, sys.stderr.buffer, follow=args.follow)
     return 0
 

@@ -96,7 +96,7 @@ def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Container
 def containerizers(settings: RuntimeSettings) -> tuple[str, ...]:
     """Those asked for, in that order; else mesos, and docker where an engine answers or may have a container of ours.
     Raises Terminal for a name that is none."""
-    from reconciler.runtime.docker import wire
+    from reconciler.runtime.docker import naming, wire
     from reconciler.runtime.docker.marks import Marks
 
     if (asked := settings.containerizers) is not None:
@@ -104,7 +104,7 @@ def containerizers(settings: RuntimeSettings) -> tuple[str, ...]:
             there_are = ", ".join(CONTAINERIZERS)
             raise Terminal(f"--containerizers: no such containerizer: {', '.join(unknown)}; there are: {there_are}")
         return tuple(dict.fromkeys(asked))
-    docker = bool(Marks(settings.root).names()) or wire.answers(wire.url_of(os.environ))
+    docker = bool(Marks(settings.root).names()) or wire.answers(naming.url_of(os.environ))
     return ("mesos", "docker") if docker else ("mesos",)
 
 
@@ -131,7 +131,7 @@ def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
 def _docker(settings: RuntimeSettings, notify: Notify) -> Containerizer:
     from reconciler.runtime.docker.containerizer import DockerContainerizer
     from reconciler.runtime.docker.engine import Engine
-    from reconciler.runtime.docker.wire import url_of
+    from reconciler.runtime.docker.naming import url_of
     from reconciler.runtime.kernel import cgroups
 
     return DockerContainerizer(
@@ -246,7 +246,7 @@ def _chosen(isolators: list[Isolator], isolation: tuple[str, ...] | None) -> lis
 
 def sample(root: Path, runtime_dir: Path, owner: str, names: Collection[str] | None) -> dict[str, Sample]:
     """What containers use at this moment, without an agent: see `measuring`."""
-    from reconciler.runtime.docker import wire
+    from reconciler.runtime.docker import naming
     from reconciler.runtime.docker.observing import sample_engine
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.mesos.measuring import sample
@@ -254,7 +254,7 @@ def sample(root: Path, runtime_dir: Path, owner: str, names: Collection[str] | N
     linux = _cgroup_isolators(cgroups.read_map())
     isolators = {"linux": linux, "posix": _posix_isolators()}
     native = sample(runtime_dir, names, lambda launcher: isolators.get(launcher, []))
-    return {**sample_engine(root, owner, wire.url_of(os.environ), names, linux), **native}
+    return {**sample_engine(root, owner, naming.url_of(os.environ), names, linux), **native}
 
 
 async def end(settings: RuntimeSettings) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.runtime.containerizer import ContainerStatus
-from reconciler.runtime.docker import wire
+from reconciler.runtime.docker import naming
 from reconciler.runtime.docker.observing import observe_engine
 from reconciler.runtime.mesos.observing import observe_runs
 
 
 def observe(root: Path, runtime_dir: Path, owner: str) -> tuple[Mapping[str, ContainerStatus], Mapping[str, str]]:
     """(name → status, name → why it cannot be told); a name in neither is certainly not there."""
-    found, unknown = observe_engine(root, owner, wire.url_of(os.environ))
+    found, unknown = observe_engine(root, owner, naming.url_of(os.environ))
     return {**found, **observe_runs(runtime_dir)}, unknown

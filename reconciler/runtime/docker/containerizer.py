@@ -33,7 +33,7 @@ from reconciler.runtime.containerizer import (
     Termination,
     Usage,
 )
-from reconciler.runtime.docker import images, mapping, probing, reading
+from reconciler.runtime.docker import images, mapping, naming, probing, reading
 from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.environment import gather
@@ -140,7 +140,7 @@ class DockerContainerizer:
     def _hear(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: an event means "look again", whatever it says."""
         try:
-            for _ in self._engine.events([f"{mapping.OWNER}={self._owner}"]):
+            for _ in self._engine.events([f"{naming.OWNER}={self._owner}"]):
                 loop.call_soon_threadsafe(self._look.set)
         except (EngineLost, RuntimeError):
             return  # the listing notices as well; a loop that is closed needs nothing more
@@ -170,11 +170,11 @@ class DockerContainerizer:
 
     def _list(self, api: Any) -> dict[str, Json]:
         """name → what `inspect` says of it. What is being made is left out."""
-        listed = api.containers(all=True, filters={"label": f"{mapping.OWNER}={self._owner}"})
+        listed = api.containers(all=True, filters={"label": f"{naming.OWNER}={self._owner}"})
         found = {}
         for each in listed:
-            name = each["Labels"].get(mapping.NAME)
-            if name is None or mapping.DIGEST not in each["Labels"]:
+            name = each["Labels"].get(naming.NAME)
+            if name is None or naming.DIGEST not in each["Labels"]:
                 continue
             inspected = _inspected(api, each["Id"])
             if inspected is not None and not reading.never_started(inspected):
@@ -335,7 +335,7 @@ class DockerContainerizer:
         container = self._all.get(name)
         if container is None:
             if name in self._marks.names():
-                await self._remove(mapping.engine_name(self._owner, name), name)
+                await self._remove(naming.engine_name(self._owner, name), name)
             return None
         container.unwanted = True
         async with container.lock:
@@ -404,7 +404,7 @@ def _create(owner: str, name: str, body: Json, api: Any) -> str:
     """The new container's id. One that an interrupted launch of ours left under that name makes room."""
     from docker.errors import APIError
 
-    wanted = mapping.engine_name(owner, name)
+    wanted = naming.engine_name(owner, name)
     try:
         return str(api.create_container_from_config(body, wanted)["Id"])
     except APIError as error:
@@ -412,7 +412,7 @@ def _create(owner: str, name: str, body: Json, api: Any) -> str:
             raise
     left = _inspected(api, wanted)
     if left is not None:
-        if left["Config"]["Labels"].get(mapping.OWNER) != owner or reading.is_alive(left):
+        if left["Config"]["Labels"].get(naming.OWNER) != owner or reading.is_alive(left):
             raise Refused(_CONFLICT, f"the engine has a container {wanted} that is not ours, or that runs")
         api.remove_container(left["Id"], v=True, force=True)
     return str(api.create_container_from_config(body, wanted)["Id"])
@@ -422,7 +422,7 @@ def _update(container: Tracked, inspected: Json, now: float) -> None:
     """Bring it up to what the engine says."""
     state = inspected["State"]
     container.id = inspected["Id"]
-    container.digest = inspected["Config"]["Labels"][mapping.DIGEST]
+    container.digest = inspected["Config"]["Labels"][naming.DIGEST]
     container.kill_signal = inspected["Config"].get("StopSignal") or container.kill_signal
     container.grace = float(inspected["Config"].get("StopTimeout") or container.grace)
     container.started_at = reading.moment(state["StartedAt"])

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from reconciler.runtime.docker.naming import DIGEST, NAME, OWNER
 from reconciler.runtime.isolators.cgroups_cpu import PERIOD, quota, shares
 from reconciler.spec.model import EnvFromSecret
 from reconciler.spec.namespaces import Sharing, effective
@@ -22,15 +23,7 @@ if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec, ResourceAmounts, Volume
 
 SANDBOX = "/mnt/mesos/sandbox"  # as in Mesos
-OWNER, NAME, DIGEST = "reconciler.owner", "reconciler.name", "reconciler.digest"
-"""Labels by which a container of ours is known. What has not all three, with our owner, is not ours."""
-
 Json = dict[str, Any]
-
-
-def engine_name(owner: str, name: str) -> str:
-    """Unique among agents of one engine."""
-    return f"reconciler-{owner[:12]}-{name}"
 
 
 def labels(owner: str, config: ContainerConfig) -> dict[str, str]:

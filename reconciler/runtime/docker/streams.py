@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from reconciler.errors import ReconcilerError
-from reconciler.runtime.docker import mapping, wire
+from reconciler.runtime.docker import naming, wire
 
 _SECONDS = 10.0
 _HEADER = struct.Struct(">B3xL")
@@ -51,8 +51,8 @@ def execute(
 
 def _container(url: str, owner: str, name: str) -> Any:
     try:
-        found = wire.get(url, f"/containers/{mapping.engine_name(owner, name)}/json", _SECONDS)
-    except (OSError, http.client.HTTPException) as error:
+        found = wire.get(url, f"/containers/{naming.engine_name(owner, name)}/json", _SECONDS)
+    except OSError as error:
         raise ReconcilerError(f"{name}: the Docker Engine at {url} does not answer: {error}") from error
     if found is None:
         raise ReconcilerError(f"{name}: the Docker Engine at {url} has no container of it")

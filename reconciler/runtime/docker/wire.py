@@ -9,12 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-DEFAULT_URL = "unix:///var/run/docker.sock"
-
-
-def url_of(environ: Mapping[str, str]) -> str:
-    return environ.get("DOCKER_HOST") or DEFAULT_URL
-
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float | None) -> None:
@@ -37,19 +31,21 @@ def connection(url: str, timeout: float | None) -> http.client.HTTPConnection:
 def answers(url: str, timeout: float = 1.0) -> bool:
     try:
         get(url, "/_ping", timeout)
-    except (OSError, http.client.HTTPException):
+    except OSError:
         return False
     return True
 
 
 def get(url: str, path: str, timeout: float, query: Mapping[str, Any] | None = None) -> Any:
-    """What the JSON answer means; its text where it is none; None for 404. Raises OSError, HTTPException."""
+    """What the JSON answer means; its text where it is none; None for 404. Raises OSError."""
     words = "&".join(f"{key}={quote(json.dumps(value))}" for key, value in (query or {}).items())
     asking = connection(url, timeout)
     try:
         asking.request("GET", f"{path}?{words}" if words else path)
         answer = asking.getresponse()
         text = answer.read()
+    except http.client.HTTPException as error:
+        raise OSError(f"{path}: no answer that could be understood: {error!r}") from error
     finally:
         asking.close()
     if answer.status == 404:

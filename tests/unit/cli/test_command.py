@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,15 @@ def test_a_wrong_configuration_is_refused_with_its_name(reconciler: Command, tmp
     said = reconciler("ps", "--config", str(config))
     assert said.code == 1
     assert said.err.startswith(f"reconciler: {config}: ")
+
+
+@pytest.mark.parametrize("verb", ["ps", "status", "why", "logs", "events", "wait"])
+def test_reading_verbs_import_nothing_heavy(verb: str) -> None:
+    """They must answer at once; pydantic alone takes twice as long as all of `ps`."""
+    heavy = "pydantic ruamel watchdog docker requests http.client asyncio pyroute2"
+    script = (
+        f"import sys, reconciler.cli.main, reconciler.cli.{verb}, reconciler.agent.corrections\n"
+        f"print([name for name in {heavy.split()} if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "[]"

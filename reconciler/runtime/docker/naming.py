@@ -1,0 +1,18 @@
+"""How containers of ours are known on an engine, and where the engine is. Standard library only, and little of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OWNER, NAME, DIGEST = "reconciler.owner", "reconciler.name", "reconciler.digest"
+"""Labels. What has not all three, with our owner, is not ours."""
+DEFAULT_URL = "unix:///var/run/docker.sock"
+
+
+def engine_name(owner: str, name: str) -> str:
+    """Unique among agents of one engine."""
+    return f"reconciler-{owner[:12]}-{name}"
+
+
+def url_of(environ: Mapping[str, str]) -> str:
+    return environ.get("DOCKER_HOST") or DEFAULT_URL
