@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import LaunchFailed, Retryable, Unsupported
+from reconciler.runtime import signals
 from reconciler.runtime.containerizer import (
     ContainerConfig,
     ContainerStatus,
@@ -350,7 +351,7 @@ class DockerContainerizer:
             return container.termination
 
     async def _end(self, container: Tracked, grace: float) -> None:
-        for number, seconds in ((signal.Signals[container.kill_signal], grace), (signal.SIGKILL, KILL_SECONDS)):
+        for number, seconds in ((signals.number(container.kill_signal), grace), (int(signal.SIGKILL), KILL_SECONDS)):
             await self._signal(container, number)
             self._look.set()
             try:

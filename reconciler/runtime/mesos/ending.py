@@ -15,11 +15,11 @@ import asyncio
 import contextlib
 import errno
 import logging
-import signal
 import time
 from collections.abc import Awaitable, Callable
 
 from reconciler.errors import ReconcilerError, Retryable
+from reconciler.runtime import signals
 from reconciler.runtime.containerizer import Termination
 from reconciler.runtime.kernel import proc, syscalls
 from reconciler.runtime.launcher import attaching
@@ -212,7 +212,7 @@ class Endings:
         container.checkpoint(state=ContainerState.DESTROYING, kill_at=kill_at)
         self._shop.notify(container.name)
         if told is None or kill_at > now:
-            container.signal(signal.Signals[container.run.kill_signal])
+            container.signal(signals.number(container.run.kill_signal))
         return max(0.0, kill_at - now)
 
     def go_on(self, name: str) -> None:
