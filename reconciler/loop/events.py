@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reconciler.loop.texts import signal_name, timestamp
-from reconciler.states import EventType
+from reconciler.states import EventType, Reason
 
 if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
     from reconciler.loop.values import Action
@@ -101,5 +101,6 @@ def _ending(exit: Mapping[str, Any]) -> str:
         how = f"killed by {signal_name(exit['signal'])}"
     elif exit["code"] is None:
         how = "ended, its status is not known"
-    more = f": {exit['message']}" if exit["message"] and exit["signal"] is None else ""
+    told = exit["reason"] == Reason.EXITED or exit["signal"] is not None
+    more = f": {exit['message']}" if exit["message"] and not told else ""
     return f"{how} ({exit['reason']}){more}"

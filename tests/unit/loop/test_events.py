@@ -68,7 +68,7 @@ def test_what_differs_is_told_in_order(
 @pytest.mark.parametrize(
     ("exit", "message"),
     [
-        (EXIT, "exited with code 3 (Exited)"),
+        (EXIT | {"message": "exited with code 3"}, "exited with code 3 (Exited)"),
         (EXIT | {"code": None, "signal": 9, "reason": "Signaled"}, "killed by SIGKILL (Signaled)"),
         (EXIT | {"code": None, "reason": "ExitStatusLost"}, "ended, its status is not known (ExitStatusLost)"),
         (
