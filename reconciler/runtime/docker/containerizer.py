@@ -13,13 +13,13 @@ back is taken up as it is. Follows Mesos's DockerContainerizer, without its comm
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +37,9 @@ from reconciler.runtime.containerizer import (
 from reconciler.runtime.docker import images, mapping, naming, probing, reading
 from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
 from reconciler.runtime.docker.marks import Marks
+from reconciler.runtime.docker.tracked import Tracked
 from reconciler.runtime.environment import gather
 from reconciler.runtime.isolators.isolator import Context, Isolator
-from reconciler.runtime.kernel import cgroups, proc
 from reconciler.runtime.mesos.measuring import merged
 from reconciler.states import ContainerState, Reason
 
@@ -51,44 +51,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 KILL_SECONDS = 10.0
-_NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
+_NOT_FOUND, _CONFLICT = 404, 409
 
 Json = dict[str, Any]
-
-
-@dataclass(slots=True)
-class Tracked:
-    """One container of ours. id: the engine's, "" before it is made; over: set once its run has ended."""
-
-    name: str
-    id: str = ""
-    digest: str = ""
-    state: ContainerState | None = None
-    pid: int | None = None
-    started_at: float | None = None
-    termination: Termination | None = None
-    kill_signal: str = "SIGTERM"
-    grace: float = 3.0
-    message: str = ""
-    namespaces: dict[str, int] = field(default_factory=dict)
-    cgroups: dict[str, str] = field(default_factory=dict)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    unwanted: bool = False
-
-    def status(self) -> ContainerStatus:
-        return ContainerStatus(
-            name=self.name,
-            containerizer="docker",
-            state=self.state,
-            digest=self.digest,
-            pid=self.pid if self.termination is None else None,
-            started_at=self.started_at,
-            termination=self.termination,
-            namespaces=self.namespaces,
-            cgroups=self.cgroups,
-            message=self.message,
-        )
 
 
 class DockerContainerizer:
@@ -112,7 +77,6 @@ class DockerContainerizer:
         self._watching: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
         self._events: threading.Thread | None = None
-        self._closed = False
 
     # ---- looking
 
@@ -129,11 +93,9 @@ class DockerContainerizer:
                     target=self._hear, args=(asyncio.get_running_loop(),), name="docker events", daemon=True
                 )
                 self._events.start()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._look.wait()
-            except TimeoutError:
-                pass
             self._look.clear()
             if self._marks.names() or self._all or self._lost:
                 await self._observe()
@@ -190,7 +152,7 @@ class DockerContainerizer:
             container = Tracked(name)
             self._all[name] = container
         before = container.status()
-        _update(container, inspected, self._clock())
+        container.take_up(inspected, self._clock())
         if container.status() != before:
             self._notify(name)
 
@@ -201,7 +163,7 @@ class DockerContainerizer:
             self._marks.remove(name)
         elif container.state is ContainerState.RUNNING and (container.started_at or 0) < looked_at:
             why = "somebody else removed it from the engine"
-            _end(container, Termination(None, None, Reason.EXIT_STATUS_LOST, self._clock(), why))
+            container.end(Termination(None, None, Reason.EXIT_STATUS_LOST, self._clock(), why))
             self._notify(name)
 
     def _known(self) -> set[str]:
@@ -253,14 +215,14 @@ class DockerContainerizer:
             await self._engine.call(lambda api: api.start(container.id))
         except Refused as error:
             await self._failed(container, error)
-        _update(container, await self._engine.call(lambda api: api.inspect_container(container.id)), self._clock())
+        container.take_up(await self._engine.call(lambda api: api.inspect_container(container.id)), self._clock())
 
     async def _failed(self, container: Tracked, error: Refused) -> None:
         """A container that was made and could not be started is a run that failed; before that there was no run."""
         if not container.id:
             raise Retryable(f"{container.name}: {error}") from error
         code = 127 if "not found" in str(error) or "no such file" in str(error) else 126
-        _end(container, Termination(code, None, Reason.LAUNCH_FAILED, self._clock(), f"launch failed: {error}"))
+        container.end(Termination(code, None, Reason.LAUNCH_FAILED, self._clock(), f"launch failed: {error}"))
         raise LaunchFailed(f"launch failed: {error}", code) from error
 
     def _enter(self, container: Tracked, state: ContainerState) -> None:
@@ -338,7 +300,6 @@ class DockerContainerizer:
             if name in self._marks.names():
                 await self._remove(naming.engine_name(self._owner, name), name)
             return None
-        container.unwanted = True
         async with container.lock:
             if self._all.get(name) is not container:
                 return container.termination
@@ -417,32 +378,6 @@ def _create(owner: str, name: str, body: Json, api: Any) -> str:
             raise Refused(_CONFLICT, f"the engine has a container {wanted} that is not ours, or that runs")
         api.remove_container(left["Id"], v=True, force=True)
     return str(api.create_container_from_config(body, wanted)["Id"])
-
-
-def _update(container: Tracked, inspected: Json, now: float) -> None:
-    """Bring it up to what the engine says."""
-    state = inspected["State"]
-    container.id = inspected["Id"]
-    container.digest = inspected["Config"]["Labels"][naming.DIGEST]
-    container.kill_signal = inspected["Config"].get("StopSignal") or container.kill_signal
-    container.grace = float(inspected["Config"].get("StopTimeout") or container.grace)
-    container.started_at = reading.moment(state["StartedAt"])
-    if container.termination is not None:
-        return  # what was listed before its end says nothing any more
-    if not reading.is_alive(inspected):
-        _end(container, reading.ended(inspected, now))
-        return
-    if container.pid != state["Pid"]:
-        container.pid = state["Pid"]
-        container.namespaces = proc.namespaces(container.pid)
-        container.cgroups = cgroups.directories_of(container.pid)
-    if container.state is not ContainerState.DESTROYING:
-        container.state = ContainerState.RUNNING
-
-
-def _end(container: Tracked, termination: Termination) -> None:
-    container.termination, container.state, container.pid = termination, None, None
-    container.over.set()
 
 
 def _prepare(config: ContainerConfig) -> tuple[Mapping[str, str], str | None]:

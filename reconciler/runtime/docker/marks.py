@@ -7,24 +7,33 @@ without them a container of its would look absent, and be started a second time 
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 
 
 class Marks:
+    """Read once, and then remembered: the loop asks which names there are at every pass."""
+
     def __init__(self, root: Path) -> None:
         self._directory = root / "docker"
-
-    def names(self) -> set[str]:
+        self._lock = threading.Lock()
         try:
-            return {path.name for path in self._directory.iterdir()}
+            self._names = frozenset(path.name for path in self._directory.iterdir())
         except FileNotFoundError:
-            return set()
+            self._names = frozenset()
+
+    def names(self) -> frozenset[str]:
+        return self._names
 
     def put(self, name: str) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._directory / name).touch(mode=0o600)
+        with self._lock:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._directory / name).touch(mode=0o600)
+            self._names |= {name}
 
     def remove(self, name: str) -> None:
-        (self._directory / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._directory.rmdir()
+        with self._lock:
+            (self._directory / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._directory.rmdir()
+            self._names -= {name}
