@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from reconciler.agent.paths import Places
+from reconciler.runtime import durable
 from reconciler.spec.sources.contents import FollowedSource
 from reconciler.spec.sources.source import Source
 
@@ -29,11 +30,5 @@ def _known(places: Places) -> bytes | None:
 
 def _made(places: Places) -> bytes:
     key = os.urandom(_BYTES)
-    temporary = places.content_key.with_suffix(".new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(places.content_key)
+    durable.replace(places.content_key, key, sync=True)
     return key

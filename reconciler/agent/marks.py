@@ -9,10 +9,11 @@ directory before anyone relies on it. Standard library only.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from reconciler.runtime import durable
 
 
 def read(directory: Path, kind: str) -> dict[str, dict[str, Any]]:
@@ -35,19 +36,6 @@ def write(directory: Path, kind: str, name: str, details: Mapping[str, Any] | No
         path.unlink(missing_ok=True)
     else:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            file.write(json.dumps(dict(details)).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        durable.replace(path, json.dumps(dict(details)).encode(), sync=True)
     if path.parent.is_dir():
-        _fsync(path.parent)
-
-
-def _fsync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        durable.fsync(path.parent)

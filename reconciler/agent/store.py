@@ -32,6 +32,7 @@ from reconciler.loop.events import Event, between
 from reconciler.loop.revisions import Revision
 from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
+from reconciler.runtime import durable
 from reconciler.runtime.containerizer import Termination
 from reconciler.spec import normal
 from reconciler.spec.sources.listing import Commit
@@ -84,7 +85,7 @@ class Store:
     def save(self, record: Record) -> None:
         directory = self._directory(record.name)
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        _replace(directory / RECORD, json.dumps(_to_json(record), separators=(",", ":")).encode())
+        durable.replace(directory / RECORD, json.dumps(_to_json(record), separators=(",", ":")).encode(), sync=False)
         self._dirty.add(directory)
 
     def flush(self) -> None:
@@ -93,10 +94,10 @@ class Store:
         try:
             for directory in batch:
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    _fsync(directory / RECORD)
-                    _fsync(directory)
+                    durable.fsync(directory / RECORD)
+                    durable.fsync(directory)
             if batch:
-                _fsync(self._places.records)
+                durable.fsync(self._places.records)
         except OSError:
             self._dirty |= batch
             raise
@@ -145,7 +146,7 @@ class Store:
         self._log.append(happened)
         for name, data in fresh.items():
             if old.get(name) != data:
-                _replace(self._places.rows / f"{name}.json", data)
+                durable.replace(self._places.rows / f"{name}.json", data, sync=False)
         for name in old.keys() - fresh.keys():
             (self._places.rows / f"{name}.json").unlink(missing_ok=True)
         self._published = fresh
@@ -189,29 +190,12 @@ def _renew(path: Path, data: bytes) -> None:
             return
     except FileNotFoundError:
         pass
-    _replace(path, data)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """For its owner alone: a spec may hold what is not for everybody."""
-    temporary = path.with_name(path.name + ".new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-        file.write(data)
-    temporary.rename(path)
+    durable.replace(path, data, sync=False)
 
 
 def _before_boot(path: Path) -> bool:
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return path.stat().st_mtime < booted
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _to_json(record: Record) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import Retryable
+from reconciler.runtime import durable
 from reconciler.runtime.kernel import syscalls
 from reconciler.runtime.provisioner.manifests import ImageConfig
 from reconciler.states import Reason
@@ -77,7 +78,7 @@ class Store:
         return all(self.has(layer) for layer in image.layers)
 
     def save(self, image: Image) -> None:
-        _write(self._name(image.reference), _as_json(image))
+        durable.replace(self._name(image.reference), json.dumps(_as_json(image)).encode(), sync=True)
 
     def _name(self, reference: str) -> Path:
         return self.base / "names" / f"{hashlib.sha256(os.fsencode(reference)).hexdigest()}.json"
@@ -171,7 +172,7 @@ class Store:
                 raise Retryable(f"{name}: image {image.reference} was removed", Reason.IMAGE_UNAVAILABLE)
             place.mkdir()
             try:
-                _write(place / "image.json", _as_json(image))
+                durable.replace(place / "image.json", json.dumps(_as_json(image)).encode(), sync=True)
                 yield place
             except BaseException:
                 shutil.rmtree(place, ignore_errors=True)
@@ -257,15 +258,6 @@ def _read_image(path: Path) -> Image | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("w") as file:
-        json.dump(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
 
 
 def _sync(directory: Path) -> None:
