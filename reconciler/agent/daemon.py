@@ -18,11 +18,10 @@ import time
 from collections.abc import Sequence
 
 from reconciler import __version__
-from reconciler.agent import sources
+from reconciler.agent import node, sources
 from reconciler.agent.control import Answer, Handler, Request, Server
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import AgentLock, owner_id
-from reconciler.agent.node import labels
 from reconciler.agent.notify import Notifier
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
@@ -33,7 +32,6 @@ from reconciler.loop.events import Event
 from reconciler.loop.health import as_json
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.reconciler import Reconciler
-from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.runtime.build import build, choose_launcher
 from reconciler.states import EventType
@@ -53,11 +51,8 @@ class Daemon:
         self._choice = choice
         self.source = sources.build(choice, places, self._wake)
         containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
-        settings = Settings(
-            node_labels=labels(dict(options.node_labels)), restarts_per_hour=options.max_restarts_per_hour
-        )
         store = Store(places, self.notifier.hear)
-        self.reconciler = Reconciler(self.source, containerizer, store, settings=settings)
+        self.reconciler = Reconciler(self.source, containerizer, store, settings=node.settings(options))
         self._stop = asyncio.Event()
 
     def _wake(self) -> None:

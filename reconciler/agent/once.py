@@ -70,8 +70,7 @@ def apply(places: Places, choice: SourceChoice, options: AgentOptions, seconds: 
 
 async def _apply(places: Places, choice: SourceChoice, options: AgentOptions, seconds: float) -> Outcome:
     source = sources.build(choice, places, lambda: None)
-    own = Settings(node_labels=node.labels(dict(options.node_labels)), restarts_per_hour=options.max_restarts_per_hour)
-    reconciler = _reconciler(places, options.settings(places, owner_id(places)), source, own)
+    reconciler = _reconciler(places, options.settings(places, owner_id(places)), source, node.settings(options))
     try:
         await reconciler.start()
         return await sources.converge(source, reconciler, seconds)
@@ -89,7 +88,7 @@ def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview
             time.sleep(listing.retry_after)
             listing = source.list()
     settings = options.settings(places, known_owner(places) or "none")
-    store = Store(places)
+    store, own = Store(places), node.settings(options)
     seen, unknown = observe(places.root, places.runtime_dir, settings.owner)
     found = preview(
         listing,
@@ -98,9 +97,9 @@ def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview
         source.identity,
         time.time(),
         unknown,
-        labels=node.labels(dict(options.node_labels)),
+        labels=own.node_labels,
         held=frozenset(store.marks(keeping.MARK)),
-        restarts_per_hour=options.max_restarts_per_hour,
+        restarts_per_hour=own.restarts_per_hour,
         by_command={name: Suspension.of(details) for name, details in store.marks(suspending.MARK).items()},
         rollbacks=rollbacks(store.marks(MARK), store.revisions)[0],
     )

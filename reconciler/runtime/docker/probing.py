@@ -23,10 +23,9 @@ async def probe(engine: Engine, name: str, id: str, pid: int, check: HealthCheck
     """Raises Retryable, or OSError, when it could not be made."""
     seconds = check.timeout or None
     if check.command is None:
-        shared = proc.namespaces(pid).get("network") in (None, proc.namespaces("self").get("network"))
         pidfd = os.pidfd_open(pid)
         try:
-            return await network.probe(check, None if shared else pidfd, seconds)
+            return await network.probe(check, proc.namespaces(pid).get("network"), pidfd, seconds)
         finally:
             os.close(pidfd)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from reconciler.errors import Retryable
 from reconciler.runtime.containerizer import Finding
-from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.mesos.container import Container
 from reconciler.runtime.probes import network
@@ -19,8 +18,7 @@ async def probe(launcher: Launcher, container: Container, check: HealthCheck) ->
     if check.command is not None:
         finding = await CommandCheck(launcher, container.run, container.pidfd, check.command).run(seconds)
     else:
-        shared = container.run.namespaces.get("network") in (None, proc.namespaces("self").get("network"))
-        finding = await network.probe(check, None if shared else container.pidfd, seconds)
+        finding = await network.probe(check, container.run.namespaces.get("network"), container.pidfd, seconds)
     if not container.serves:
         raise Retryable(f"{container.name} ended meanwhile", Reason.STATE_UNKNOWN)
     return finding

@@ -15,6 +15,7 @@ import socket
 import ssl
 
 from reconciler.runtime.containerizer import Finding
+from reconciler.runtime.kernel import proc
 from reconciler.runtime.probes.sockets import tcp_socket
 from reconciler.spec.policies import HealthCheck, HttpProbe, TcpProbe
 
@@ -24,9 +25,10 @@ _BODY = 64 * 1024
 _BODY_SECONDS = 0.5
 
 
-async def probe(check: HealthCheck, of: int | None, seconds: float | None) -> Finding:
-    """One by http or tcp. of: see `tcp_socket`; seconds: None for no limit. Raises OSError for a socket that could not
-    be made."""
+async def probe(check: HealthCheck, inode: int | None, pidfd: int, seconds: float | None) -> Finding:
+    """One by http or tcp. inode: of the container's network namespace, None where it has none of its own; pidfd: of a
+    process in it; seconds: None for no limit. Raises OSError for a socket that could not be made."""
+    of = None if inode in (None, proc.namespaces("self").get("network")) else pidfd
     try:
         async with asyncio.timeout(seconds):
             if check.http is not None:

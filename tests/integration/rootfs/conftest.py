@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,17 @@ __all__ = ["base", "make_world", "pytest_pyfunc_call", "reaper", "tree", "world"
 BUSYBOX = "/bin/busybox"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\nnobody:x:4321:4322::/:/bin/sh\n"
 GROUP = "root:x:0:\nwebs:x:1001:\nextra:x:2000:web\n"
+
+
+@pytest.fixture
+def outside(base: Path) -> Iterator[Path]:
+    """A directory of the host that must stay as it is."""
+    made = base / "outside"
+    made.mkdir()
+    (made / "marker").write_text("untouched")
+    yield made
+    assert [path.name for path in made.iterdir()] == ["marker"]
+    assert (made / "marker").read_text() == "untouched"
 
 
 @pytest.fixture(scope="session")

@@ -30,17 +30,6 @@ SANDBOX = "/mnt/mesos/sandbox"
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 
 
-@pytest.fixture
-def outside(base: Path) -> Iterator[Path]:
-    """A directory of the host that must stay as it is."""
-    made = base / "outside"
-    made.mkdir()
-    (made / "marker").write_text("untouched")
-    yield made
-    assert [path.name for path in made.iterdir()] == ["marker"]
-    assert (made / "marker").read_text() == "untouched"
-
-
 async def refused(world: World, tree: Path, match: str, **spec: Any) -> None:
     async with world.agent() as agent:
         with pytest.raises(LaunchFailed, match=match):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,6 @@ from tests.integration.runtime.world import World
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
 SANDBOX = "/mnt/mesos/sandbox"
-
-
-@pytest.fixture
-def outside(base: Path) -> Iterator[Path]:
-    """A directory of the host that must stay as it is."""
-    made = base / "outside"
-    made.mkdir()
-    (made / "marker").write_text("untouched")
-    yield made
-    assert [path.name for path in made.iterdir()] == ["marker"]
 
 
 @pytest.fixture
