@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.runtime.mesos.rotation import Bounds, generations, rotate
 
-LINES = 60_000
+LINES = 200_000  # so many that the rotator has its turn on a busy machine too
 WRITER = f"""
 import os
 fd = os.open("stdout", os.O_WRONLY | os.O_APPEND)
