@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.runtime.kernel.cgroups import CgroupMap
     from reconciler.runtime.launcher.launcher import Launcher
     from reconciler.runtime.mesos.measuring import Sample
+    from reconciler.runtime.network.driver import NetworkDriver
     from reconciler.spec.model import ContainerSpec
 
 CONTAINERIZERS = ("docker", "mesos")
@@ -81,7 +82,10 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
 
     name, _ = choose_launcher(settings.launcher)
     launcher = LinuxLauncher if name == "linux" else PosixLauncher
-    return refusals(spec, name, launcher.gives, limits=launcher.limits)
+    found = refusals(spec, name, launcher.gives, limits=launcher.limits)
+    if name == "linux":
+        found += [why for isolator in _of_namespaces(settings) for why in isolator.refuses(spec)]
+    return found
 
 
 def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
@@ -146,7 +150,6 @@ def _docker(settings: RuntimeSettings, notify: Notify) -> Containerizer:
 def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
     from reconciler.runtime.isolators import cgroups_devices
     from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
-    from reconciler.runtime.isolators.namespaces import NamespacesIsolator
     from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
     from reconciler.runtime.isolators.rlimits import RlimitsIsolator
     from reconciler.runtime.isolators.sysctls import SysctlsIsolator
@@ -170,7 +173,7 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
     isolators: list[Isolator] = [
-        NamespacesIsolator(user=settings.isolation is None or UserNamespaceIsolator.name in settings.isolation),
+        *_of_namespaces(settings),
         UserNamespaceIsolator(settings.runtime_dir, parse_pool(settings.user_ids), settings.owner),
         SysctlsIsolator(),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
@@ -181,6 +184,24 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
         *_privilege_isolators(settings.isolation, limited=True),
     ]
     return LinuxLauncher(settings.runtime_dir, tree), _chosen(isolators, settings.isolation)
+
+
+def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
+    """Those that judge a spec before it is launched."""
+    from reconciler.runtime.isolators.namespaces import NamespacesIsolator
+    from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator
+    from reconciler.runtime.isolators.network import NetworkIsolator
+    from reconciler.runtime.network.record import Record
+
+    network = NetworkIsolator(Record(settings.root), _network_drivers(settings))
+    judged = (UserNamespaceIsolator.name, NetworkIsolator.name)
+    left_out = [name for name in judged if settings.isolation is not None and name not in settings.isolation]
+    return [NamespacesIsolator(left_out), network]
+
+
+def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
+    """Of two with a network of the same name the first has it."""
+    return []
 
 
 def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:

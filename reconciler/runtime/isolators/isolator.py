@@ -20,7 +20,7 @@ from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import ContainerConfig
-    from reconciler.spec.model import ResourceAmounts
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,15 @@ class Isolator(Protocol):
     @property
     def controllers(self) -> frozenset[str]: ...
 
+    def recover(self, containers: Mapping[str, Path]) -> None:
+        """A new agent, before it does anything else: the containers there still is something of, with their runtime
+        directories; what is there of any other goes. Each that has ended gets its `cleanup`."""
+        ...
+
+    def refuses(self, spec: ContainerSpec) -> list[str]:
+        """Why it could not be launched on this host, a sentence each. Changes nothing, and is quick."""
+        ...
+
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         """Before the fork; the cgroups exist and are empty."""
         ...
@@ -133,6 +142,12 @@ class PassiveIsolator:
 
     name = "passive"
     controllers: frozenset[str] = frozenset()
+
+    def recover(self, containers: Mapping[str, Path]) -> None:
+        return None
+
+    def refuses(self, spec: ContainerSpec) -> list[str]:
+        return []
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         return None

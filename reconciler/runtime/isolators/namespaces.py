@@ -12,13 +12,17 @@ itself is the business of `namespaces/user`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import Unsupported
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
 from reconciler.runtime.launcher.hostside import OPENED
 from reconciler.spec.namespaces import Sharing, effective
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ContainerSpec
 
 _CLONED = ("mount", "pid", "network", "uts", "ipc")
 _ENTERED_INSIDE = ("cgroup", "ipc", "uts", "network")
@@ -44,13 +48,19 @@ def of_the_host(kind: str, config: ContainerConfig, context: Context) -> bool:
 class NamespacesIsolator(PassiveIsolator):
     name = "namespaces"
 
-    def __init__(self, *, user: bool = True) -> None:
-        """user: `namespaces/user` is there as well."""
-        self._user = user
+    def __init__(self, left_out: Collection[str] = ()) -> None:
+        """left_out: of the isolators that others ask for, those that `--isolation` does without."""
+        self._left_out = frozenset(left_out)
+
+    def refuses(self, spec: ContainerSpec) -> list[str]:
+        field = "networks" if spec.networks else "ports" if spec.ports else ""
+        if field and spec.type == "mesos" and "network" in self._left_out:
+            return [f"spec.{field}: --isolation leaves out network"]
+        return []
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
         spec = config.spec
-        if mapped(config, context) and not self._user:
+        if mapped(config, context) and "namespaces/user" in self._left_out:
             raise Unsupported(f"{spec.name}: namespaces.user: private: --isolation leaves out namespaces/user")
         table = effective(spec)
         clone = frozenset(name for name in _CLONED if table[name] is Sharing.PRIVATE)

@@ -87,7 +87,9 @@ class MesosContainerizer:
         if spec.type != "mesos":
             return None
         launcher = self._shop.launcher
-        return "; ".join(refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)) or None
+        found = refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
+        found += [why for isolator in self._shop.isolators for why in isolator.refuses(spec)]
+        return "; ".join(found) or None
 
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
         if spec.type == "mesos" and spec.image is not None:

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from reconciler.errors import ReconcilerError, Retryable
 from reconciler.runtime import signals
 from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.isolators.isolator import Context
 from reconciler.runtime.kernel import proc, syscalls
 from reconciler.runtime.launcher import attaching
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
@@ -249,7 +250,9 @@ class Endings:
         try:
             await self._shop.launcher.kill(name, 0, 0)
             await self._shop.launcher.destroy(name, REMOVE_SECONDS)
-        except OSError as error:
+            context = Context(name, {}, self._shop.checkpoints.directory(name))
+            await self._shop.each("cleanup", lambda isolator: isolator.cleanup(context), backwards=True)
+        except (OSError, ReconcilerError) as error:
             raise Retryable(
                 f"{name}: its end is stuck: {_reason(error)}; it is tried again", Reason.DESTROY_FAILED
             ) from error

@@ -48,6 +48,8 @@ class Recovery:
         runs = await asyncio.to_thread(self._read)
         alive = {run.name: _known(run) for run in runs if self._is_alive(run)}
         orphans = await self._shop.launcher.recover(alive, self._open_reaped)
+        there = {name: self._shop.checkpoints.directory(name) for name in (*self._shop.quarantined, *map(_name, runs))}
+        await self._shop.each("recover", lambda isolator: isolator.recover(there))
         self._shop.launcher.watch_keeper(self._keeper_lost)
         for name in sorted(orphans - {run.name for run in runs} - set(self._shop.quarantined)):
             log.warning("%s: an orphan without a record: destroyed", name)
@@ -147,6 +149,10 @@ class Recovery:
                 self.note = f"the keeper has gone and no other could be started: {error}; containers stay, trying again"
                 log.error("%s", self.note)
             await asyncio.sleep(_KEEPER_RETRY_SECONDS)
+
+
+def _name(run: Run) -> str:
+    return run.name
 
 
 def _known(run: Run) -> Known:

@@ -128,7 +128,7 @@ def test_a_further_process_enters_it_and_becomes_its_root() -> None:
 def test_an_isolator_that_was_left_out_is_no_reason_to_share_the_hosts() -> None:
     spec = config(name="shop", shell="x", **PRIVATE)
     with pytest.raises(Unsupported, match="--isolation"):
-        NamespacesIsolator(user=False).prepare(spec, Context("shop", {}, RUNTIME))
+        NamespacesIsolator(["namespaces/user"]).prepare(spec, Context("shop", {}, RUNTIME))
 
 
 def test_an_account_beyond_it_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Networks of containers with a network namespace of their own: what gives them, and the record of what was given."""

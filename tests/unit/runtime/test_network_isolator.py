@@ -1,0 +1,132 @@
+"""What the isolator `network` makes of a spec, and what it remembers whatever dies when."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators.isolator import Context
+from reconciler.runtime.isolators.namespaces import NamespacesIsolator
+from reconciler.runtime.isolators.network import NetworkIsolator, requests
+from reconciler.runtime.network.driver import Attachment, Held, Port, Request
+from reconciler.runtime.network.record import DIRECTORY, Record
+from reconciler.spec.model import ContainerSpec
+
+PRIVATE = {"network": "private"}
+
+
+@dataclass
+class Driver:
+    """Notes what it is asked; fails at the interface named `fails`."""
+
+    name: str = "test"
+    fails: str = ""
+    attached: list[str] = field(default_factory=list)
+    detached: list[tuple[str, Attachment | None]] = field(default_factory=list)
+    recovered: list[Held] = field(default_factory=list)
+
+    def networks(self) -> Sequence[str]:
+        return ("bridge", "back")
+
+    def check(self, request: Request) -> list[str]:
+        return ["no"] if request.ip == "bad" else []
+
+    def attach(self, request: Request, netns: int) -> Attachment:
+        assert Path(f"/proc/self/fd/{netns}").samefile("/proc/self/ns/net")
+        if request.ifname == self.fails:
+            raise OSError(5, "failed")
+        self.attached.append(request.ifname)
+        return Attachment((f"10.0.0.{len(self.attached)}/24",), dns={"search": ("a",)}, details={"n": 1})
+
+    def detach(self, request: Request, attachment: Attachment | None) -> None:
+        self.detached.append((request.ifname, attachment))
+
+    def recover(self, held: Sequence[Held]) -> None:
+        self.recovered = list(held)
+
+
+def spec(**fields: Any) -> ContainerSpec:
+    return ContainerSpec.model_validate({"name": "shop", "shell": "true", "namespaces": PRIVATE, **fields})
+
+
+def config(root: Path, **fields: Any) -> ContainerConfig:
+    return ContainerConfig(spec(**fields), "d", root / "sandbox", root / "logs")
+
+
+def context(root: Path) -> Context:
+    return Context("shop", {}, root / "run")
+
+
+TWO: dict[str, Any] = {"networks": [{"name": "bridge"}, {"name": "back", "ip": "10.0.0.9"}]}
+
+
+def test_the_first_network_publishes_the_ports_and_leads_everywhere_else() -> None:
+    asked = list(requests(spec(**TWO, ports=[{"host": 80, "container": 8080}])))
+    assert asked == [
+        Request("shop", "bridge", "eth0", None, (Port(80, 8080, "tcp"),), True),
+        Request("shop", "back", "eth1", "10.0.0.9", (), False),
+    ]
+
+
+def test_ports_alone_ask_for_the_default_network_and_a_bare_private_one_for_nothing() -> None:
+    assert [each.network for each in requests(spec(ports=[{"host": 80, "container": 80}]))] == ["bridge"]
+    assert list(requests(spec())) == []
+
+
+def test_a_network_that_nobody_has_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    isolator = NetworkIsolator(Record(tmp_path), [Driver()])
+    found = isolator.refuses(spec(networks=[{"name": "bridge"}, {"name": "nowhere"}, {"name": "back", "ip": "bad"}]))
+    assert found == [
+        "spec.networks[1]: there is no network nowhere; there are: back, bridge",
+        "spec.networks[2]: no",
+    ]
+
+
+def test_left_out_of_the_isolation_nothing_is_connected_silently() -> None:
+    assert NamespacesIsolator(["network"]).refuses(spec(**TWO)) == ["spec.networks: --isolation leaves out network"]
+
+
+def test_what_was_attached_is_known_to_the_next_agent_and_detached_in_reverse(tmp_path: Path) -> None:
+    driver = Driver()
+    isolator = NetworkIsolator(Record(tmp_path), [driver])
+    isolator.prepare(config(tmp_path, **TWO), context(tmp_path))
+    isolator.isolate(context(tmp_path), os.getpid())
+    later = Driver()
+    isolator = NetworkIsolator(Record(tmp_path), [later])
+    isolator.recover({"shop": tmp_path / "run"})
+    assert [held.attachment and held.attachment.addresses for held in later.recovered] == [
+        ("10.0.0.1/24",),
+        ("10.0.0.2/24",),
+    ]
+    assert later.detached == []
+    isolator.cleanup(context(tmp_path))
+    isolator.cleanup(context(tmp_path))
+    given = Attachment(("10.0.0.2/24",), dns={"search": ["a"]}, details={"n": 1})
+    assert [ifname for ifname, _ in later.detached] == ["eth1", "eth0"]
+    assert later.detached[0][1] == given
+    assert not (tmp_path / DIRECTORY).exists()
+
+
+def test_a_half_made_attachment_is_handed_over_without_one(tmp_path: Path) -> None:
+    isolator = NetworkIsolator(Record(tmp_path), [Driver(fails="eth1")])
+    isolator.prepare(config(tmp_path, **TWO), context(tmp_path))
+    with pytest.raises(OSError, match="failed"):
+        isolator.isolate(context(tmp_path), os.getpid())
+    later = Driver()
+    NetworkIsolator(Record(tmp_path), [later]).recover({})  # its agent died, and the container is no more
+    assert [(ifname, given is None) for ifname, given in later.detached] == [("eth1", True), ("eth0", False)]
+    assert not (tmp_path / DIRECTORY).exists()
+
+
+def test_a_record_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    (tmp_path / DIRECTORY).mkdir()
+    (tmp_path / DIRECTORY / "shop.json").write_text("[{")
+    driver = Driver()
+    NetworkIsolator(Record(tmp_path), [driver]).recover({"shop": tmp_path})
+    assert driver.recovered == [] and not list((tmp_path / DIRECTORY).iterdir())
