@@ -7,18 +7,18 @@ count once for each process that has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.runtime.containerizer import Usage
 from reconciler.runtime.isolators.isolator import Context, PassiveIsolator
 from reconciler.runtime.kernel import proc
+
+_READINGS = 5
 
 
 class PosixCpuIsolator(PassiveIsolator):
     name = "posix/cpu"
 
     def usage(self, context: Context) -> Usage:
-        found = list(_processes(context))
+        found = _processes(context)
         return {
             "cpu_seconds": sum(each.cpu_seconds for each in found),
             "cpu_limit": None,
@@ -42,8 +42,13 @@ class PosixMemoryIsolator(PassiveIsolator):
         }
 
 
-def _processes(context: Context) -> Iterator[proc.ProcessUsage]:
-    for first in context.first:
-        for pid in (first, *proc.family(first)):
-            if (found := proc.read_usage(pid)) is not None:
-                yield found
+def _processes(context: Context) -> list[proc.ProcessUsage]:
+    """Read again when one was reaped meanwhile: its time may have gone to a parent that was read before that."""
+    found: list[proc.ProcessUsage] = []
+    for _ in range(_READINGS):
+        pids = [pid for first in context.first for pid in (first, *proc.family(first))]
+        usages = [proc.read_usage(pid) for pid in pids]
+        found = [usage for usage in usages if usage is not None]
+        if len(found) == len(pids):
+            break
+    return found

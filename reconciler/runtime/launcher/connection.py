@@ -192,10 +192,10 @@ class Caller:
 
 
 class Connection:
-    """Requests from the event loop. `on_lost` is called once when the keeper has gone. Exits are not listened for:
-    a pidfd tells sooner, and what the keeper reaped is in a file."""
+    """Requests from the event loop. `on_lost` is called once, with this, when the keeper has gone. Exits are not
+    listened for: a pidfd tells sooner, and what the keeper reaped is in a file."""
 
-    def __init__(self, sock: socket.socket, on_lost: Callable[[], None]):
+    def __init__(self, sock: socket.socket, on_lost: Callable[[Connection], None]):
         sock.setblocking(False)
         self._sock = sock
         self._on_lost = on_lost
@@ -247,7 +247,7 @@ class Connection:
             received = None
         if received is None:
             self.close()
-            self._on_lost()
+            self._on_lost(self)
             return
         message, fds = received
         future = self._waiting.get(message.get("seq", 0))

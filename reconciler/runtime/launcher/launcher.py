@@ -137,6 +137,7 @@ class KeeperLink:
                 if await self._upgrade(opened, answer):
                     answer = await self._greet(opened)
             except ConnectionError:  # it was just about to go; the next one is ours
+                opened.close()
                 if left == 0:
                     raise
                 continue
@@ -180,9 +181,11 @@ class KeeperLink:
         log.info("the keeper, pid %d, runs our code now; containers did not notice", answer["pid"])
         return True
 
-    def _lost(self) -> None:
-        self._connection = None
-        self.on_lost()
+    def _lost(self, lost: Connection) -> None:
+        """One that goes while it is being opened is told to whoever opens it, and is nobody else's loss."""
+        if self._connection is lost:
+            self._connection = None
+            self.on_lost()
 
     async def fork(self, fork: Fork) -> Forked:
         link, fds = await self.get(), fork.fds
@@ -205,6 +208,7 @@ class KeeperLink:
         pump = await asyncio.to_thread(attaching.borrow, self.runtime_dir / "containers" / known.name)
         with closing_fds(pump):
             await link.call("adopt", {**fds, **pump}, name=known.name, run=known.run, pid=known.pid, start=known.start)
+        self.known[known.name] = {"name": known.name, "pid": known.pid, "start": known.start}
 
     def close(self) -> None:
         if self._connection is not None:

@@ -40,6 +40,7 @@ class Recovery:
         self._endings = endings
         self._boot = boot
         self._readopting: asyncio.Task[None] | None = None
+        self._keeper_gone = False
         self.note: str | None = None  # why there is no keeper at the moment
 
     async def recover(self) -> None:
@@ -136,19 +137,23 @@ class Recovery:
 
     def _keeper_lost(self) -> None:
         log.warning("the keeper has gone: starting another; containers stay")
-        self._readopting = asyncio.get_running_loop().create_task(self._readopt(), name="readopt")
+        self._keeper_gone = True
+        if self._readopting is None or self._readopting.done():
+            self._readopting = asyncio.get_running_loop().create_task(self._readopt(), name="readopt")
 
     async def _readopt(self) -> None:
-        while True:
+        """One at a time: a container that a keeper is given twice has descriptors there that nobody closes."""
+        while self._keeper_gone:
+            self._keeper_gone = False
             alive = {c.name: _known(c.run) for c in self._shop.all.values() if c.alive}
             try:
                 await self._shop.launcher.recover(alive, self._open_reaped)
                 self.note = None
-                return
             except OSError as error:
+                self._keeper_gone = True
                 self.note = f"the keeper has gone and no other could be started: {error}; containers stay, trying again"
                 log.error("%s", self.note)
-            await asyncio.sleep(_KEEPER_RETRY_SECONDS)
+                await asyncio.sleep(_KEEPER_RETRY_SECONDS)
 
 
 def _name(run: Run) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
-from reconciler.runtime.launcher import pump
+import pytest
+
+from reconciler.runtime.launcher import connection, pump
 from tests import processes
 from tests.integration.runtime.world import World, until
 from tests.integration.terminal.operator import CHECKOUT, COMMAND, Line, pump_of, pumps
@@ -95,6 +98,25 @@ async def test_an_input_that_was_ended_stays_so_for_the_next_keeper(either: Worl
             line.send(pump.END)
             await line.hears(b"ended\n")
         await until("it let go of the input", lambda: pipes(keeper) == 2)
+
+
+async def test_a_keeper_that_goes_while_it_is_greeted_is_no_second_loss(
+    either: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two tasks would hand each container to the next one, which would hold its input twice and never let go."""
+    gone, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    other.close()
+    going, real = list[socket.socket](), connection.connect
+    monkeypatch.setattr(connection, "connect", lambda *told, **how: going.pop() if going else real(*told, **how))
+    async with either.agent() as agent:
+        await agent.launch("shop", shell="cat; echo ended; sleep 1000", stdin=True)
+        going.append(gone)
+        await either.next_keeper(await either.kill_keeper())
+        await until("it holds the pipes", lambda: pipes(either.keeper()) >= 3)
+        assert not going
+        with Line(either, "shop") as line:
+            line.send(pump.END)
+            await line.hears(b"ended\n")
 
 
 async def test_keeper_and_pump_killed_at_once_hang_the_terminal_up(either: World) -> None:
