@@ -59,6 +59,8 @@ class Reason(StrEnum):
     DESTROYED = "Destroyed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     UNHEALTHY = "Unhealthy"
+    DISK_LIMIT_EXCEEDED = "DiskLimitExceeded"
+    LIMIT_EXCEEDED = "LimitExceeded"
     # why a name is not run
     NOT_SUPPORTED_YET = "NotSupportedYet"
     NOT_ON_THIS_LAUNCHER = "NotOnThisLauncher"

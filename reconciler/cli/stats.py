@@ -75,11 +75,8 @@ def _text(rows: list[Row], output: str, *, again: bool) -> str:
     head += ["MEMORY", "WORKING SET", "MEMORY LIMIT", "PIDS", "PIDS LIMIT"]
     lines = [_line(row) for row in rows]
     if output == "wide":
-        head += ["PEAK", "REFUSED"]
-        lines = [
-            [*line, _size(row["memoryPeakBytes"]), _figure(row["pidsRefused"])]
-            for line, row in zip(lines, rows, strict=True)
-        ]
+        head += ["PEAK", "REFUSED", "DISK", "DISK LIMIT"]
+        lines = [[*line, *_more(row)] for line, row in zip(lines, rows, strict=True)]
     return table(head, lines).rstrip("\n") + ("\n" if again else "")
 
 
@@ -96,6 +93,11 @@ def _line(row: Row) -> list[str]:
         _figure(row["pids"]),
         _figure(row["pidsLimit"]),
     ]
+
+
+def _more(row: Row) -> list[str]:
+    disk = (_size(row["diskBytes"]), _size(row["diskLimitBytes"]))
+    return [_size(row["memoryPeakBytes"]), _figure(row["pidsRefused"]), *disk]
 
 
 def _figure(value: float | None, form: str = "", unit: str = "") -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.containerizer import LIMITED, Termination
 from reconciler.states import Reason
 
 if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
@@ -60,6 +60,8 @@ def _ending(termination: Termination) -> str:
         return "was killed for lack of memory"
     if termination.reason is Reason.UNHEALTHY:
         return "was ended as unhealthy"
+    if termination.reason in LIMITED:
+        return "was ended"
     if termination.reason is Reason.DEADLINE_EXCEEDED:
         return "ran for too long"
     if termination.signal is not None:

@@ -76,16 +76,12 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
         from reconciler.runtime.docker import mapping
 
         return mapping.refusals(spec)
-    from reconciler.runtime.launcher.linux import LinuxLauncher
-    from reconciler.runtime.launcher.posix import PosixLauncher
-    from reconciler.runtime.mesos.fit import refusals
+    from reconciler.runtime.mesos import fit, needs
 
-    name, _ = choose_launcher(settings.launcher)
-    launcher = LinuxLauncher if name == "linux" else PosixLauncher
-    found = refusals(spec, name, launcher.gives, limits=launcher.limits)
-    if name == "linux":
-        found += [why for isolator in _of_namespaces(settings) for why in isolator.refuses(spec)]
-    return found
+    launcher, available = _available(settings)
+    isolators, left_out = _chosen(available, settings.isolation)
+    found = fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
+    return [*found, *needs.refusals(spec, isolators, left_out)]
 
 
 def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
@@ -120,7 +116,8 @@ def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
     from reconciler.runtime.mesos.containerizer import MesosContainerizer
     from reconciler.runtime.provisioner.registry import Access
 
-    launcher, isolators = _launcher_and_isolators(settings)
+    launcher, available = _available(settings)
+    isolators, left_out = _chosen(available, settings.isolation)
     return MesosContainerizer(
         root=settings.root,
         runtime_dir=settings.runtime_dir,
@@ -128,6 +125,7 @@ def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
         isolators=isolators,
         fetcher=Fetcher(settings.root / "cache" / "uris"),
         notify=notify,
+        left_out=left_out,
         access=Access(settings.insecure_registries, settings.registry_auth),
     )
 
@@ -147,8 +145,10 @@ def _docker(settings: RuntimeSettings, notify: Notify) -> Containerizer:
     )
 
 
-def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
+def _available(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
+    """The launcher, and every isolator that there is for it, in their fixed order."""
     from reconciler.runtime.isolators import cgroups_devices
+    from reconciler.runtime.isolators.disk_du import DiskIsolator
     from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
     from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
     from reconciler.runtime.isolators.rlimits import RlimitsIsolator
@@ -166,10 +166,11 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
             FilesystemPosixIsolator(),
             *_posix_isolators(),
             SandboxLinkIsolator(),
+            DiskIsolator(),
             RlimitsIsolator(),
             *privileges,
         ]
-        return PosixLauncher(settings.runtime_dir), _chosen(posix, settings.isolation)
+        return PosixLauncher(settings.runtime_dir), posix
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
     isolators: list[Isolator] = [
@@ -178,12 +179,13 @@ def _launcher_and_isolators(settings: RuntimeSettings) -> tuple[Launcher, list[I
         SysctlsIsolator(),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_volume_isolators(settings),
+        DiskIsolator(),
         RlimitsIsolator(),
         *_cgroup_isolators(host),
         *_devices_isolator(host, settings.isolation),
         *_privilege_isolators(settings.isolation, limited=True),
     ]
-    return LinuxLauncher(settings.runtime_dir, tree), _chosen(isolators, settings.isolation)
+    return LinuxLauncher(settings.runtime_dir, tree), isolators
 
 
 def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
@@ -255,25 +257,27 @@ def _privilege_isolators(isolation: tuple[str, ...] | None, *, limited: bool) ->
     return [*found, NoNewPrivilegesIsolator(), SeccompIsolator(granted if limited else present)]
 
 
-def _chosen(isolators: list[Isolator], isolation: tuple[str, ...] | None) -> list[Isolator]:
-    """Those that `--isolation` names, in their own fixed order; all of them when it is not given."""
+def _chosen(isolators: list[Isolator], isolation: tuple[str, ...] | None) -> tuple[list[Isolator], frozenset[str]]:
+    """(those that `--isolation` names, in their own fixed order, or all of them when it is not given; the names of the
+    others)."""
     if isolation is None:
-        return isolators
+        return isolators, frozenset()
     known = [isolator.name for isolator in isolators]
     if unknown := [name for name in isolation if name not in known]:
         raise Terminal(f"--isolation: no such isolator here: {', '.join(unknown)}; there are: {', '.join(known)}")
-    return [isolator for isolator in isolators if isolator.name in isolation]
+    return [each for each in isolators if each.name in isolation], frozenset(known) - set(isolation)
 
 
 def sample(root: Path, runtime_dir: Path, owner: str, names: Collection[str] | None) -> dict[str, Sample]:
     """What containers use at this moment, without an agent: see `measuring`."""
     from reconciler.runtime.docker import naming
     from reconciler.runtime.docker.observing import sample_engine
+    from reconciler.runtime.isolators.disk_du import DiskIsolator
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.mesos.measuring import sample
 
     linux = _cgroup_isolators(cgroups.read_map())
-    isolators = {"linux": linux, "posix": _posix_isolators()}
+    isolators = {"linux": [*linux, DiskIsolator()], "posix": [*_posix_isolators(), DiskIsolator()]}
     native = sample(runtime_dir, names, lambda launcher: isolators.get(launcher, []))
     return {**sample_engine(root, owner, naming.url_of(os.environ), names, linux), **native}
 

@@ -35,7 +35,10 @@ Usage = Mapping[str, int | float | None]
 """Figures by name; None for what is unlimited or cannot be had here."""
 
 
-ENDED_AS_FAILED = frozenset({Reason.DEADLINE_EXCEEDED, Reason.UNHEALTHY})
+LIMITED = frozenset({Reason.DISK_LIMIT_EXCEEDED, Reason.LIMIT_EXCEEDED})
+"""Runs that an isolator had ended for what they did."""
+
+ENDED_AS_FAILED = frozenset({Reason.DEADLINE_EXCEEDED, Reason.UNHEALTHY}) | LIMITED
 """Runs that we ended because they had gone wrong: failures, however they took it."""
 
 
@@ -43,6 +46,13 @@ class LaunchResult(Enum):
     LAUNCHED = "launched"
     ALREADY_LAUNCHED = "already launched"
     NOT_SUPPORTED = "not supported"
+
+
+def sandbox_place(sandbox: Path, depth: int) -> tuple[str, str]:
+    """(the top-level container's sandbox, the way from there to this one's, "" at the top level)."""
+    labels = 2 * depth  # containers/<label> for each level
+    top = sandbox.parents[labels - 1] if labels else sandbox
+    return os.path.realpath(top), "/".join(sandbox.parts[-labels:]) if labels else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +85,7 @@ class ContainerConfig:
     def sandbox_place(self) -> tuple[str, str]:
         """(the top-level container's sandbox, the way from there to this one's, "" at the top level). Containers can
         change the second part, so it is only ever resolved beneath the first."""
-        labels = 2 * self.spec.depth  # containers/<label> for each level
-        top = self.sandbox.parents[labels - 1] if labels else self.sandbox
-        return os.path.realpath(top), "/".join(self.sandbox.parts[-labels:]) if labels else ""
+        return sandbox_place(self.sandbox, self.spec.depth)
 
     @property
     def sandbox_path(self) -> str:

@@ -24,8 +24,11 @@ _WHOLE_FIELDS = {
 _BY_ENGINES = frozenset({"networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
-_NATIVE = frozenset({"uris"})
+_NATIVE = frozenset({"uris", "isolators"})
 """Of these, what containers of type mesos have already."""
+
+_LIMITS = frozenset({"disk"})
+"""The same of limits."""
 
 _AMOUNTS = {
     "memory_swap": "memorySwap",
@@ -47,7 +50,7 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
             fields.append(path)
     fields += [f"volumes[{number}].type" for number, volume in enumerate(spec.volumes) if volume.type == "image"]
     fields += _resources("requests", spec.resources.requests, _BY_ENGINES if engine else frozenset())
-    fields += _resources("limits", spec.resources.limits, _BY_ENGINES if engine else frozenset())
+    fields += _resources("limits", spec.resources.limits, _BY_ENGINES if engine else _LIMITS)
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)
 
 

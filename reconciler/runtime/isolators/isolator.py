@@ -1,21 +1,28 @@
 """The Isolator contract: one resource or view of a container, kept apart from the others.
 
-    prepare ─▶ LaunchInfo ─▶ (fork, child blocked) ─▶ isolate(pid) ─▶ (release) … update, usage … limitation ─▶ cleanup
+    support, refuses
+    prepare ─▶ LaunchInfo ─▶ (fork, child blocked) ─▶ isolate(pid) ─▶ (release) … update, usage, watch …
+    limitation ─▶ cleanup
 
 Prepare runs in a fixed order, isolate in any, cleanup in reverse; cleanup is idempotent and runs after a failed
 launch too. Every method blocks and may be called from any thread; the containerizer gives each a timeout. What the
-isolators say about one launch is merged, and a conflict is an error of the spec. After Mesos's `Isolator`.
+isolators say about one launch is merged, and a conflict is an error of the spec. An isolator keeps nothing about a
+container in its own memory, which a restart of the agent would empty: what it must know later it writes into
+`Context.runtime_dir`, or reads from the kernel. After Mesos's `Isolator`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import Usage
+from reconciler.runtime.isolators.options import Options
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ class Context:
     runtime_dir:  RUNTIME/containers/<name>, for what must not outlive a reboot
     first:        host pids of its first process and of those of what is nested in it, as far as they were forked
     inherited:    known to `prepare` only: the namespaces of its parent that are not the host's
+    sandbox:      (the top-level container's, the way from there to its own), as in ContainerConfig
     """
 
     name: str
@@ -38,6 +46,7 @@ class Context:
     runtime_dir: Path
     first: tuple[int, ...] = ()
     inherited: frozenset[str] = frozenset()
+    sandbox: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +96,39 @@ class LaunchInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limitation:
-    """The container ran into a limit: why its run ended, one sentence with the figures."""
+    """The container ran into a limit: why its run ended, or is to end, one sentence with the figures. ends: else it
+    goes on, and the sentence is shown for as long as it is true."""
 
     reason: Reason
     message: str
+    ends: bool = True
+
+
+class Level(StrEnum):
+    """How far an isolator works on this host."""
+
+    WORKS = "works"
+    PARTLY = "partly"
+    NOT_HERE = "not here"
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """why: what of it does not work and what would be needed; may be empty for one that works."""
+
+    level: Level = Level.WORKS
+    why: str = ""
 
 
 class Isolator(Protocol):
-    """name: as in `--isolation`. controllers: cgroup controllers that it writes to, as v1 calls them."""
+    """name: as in `--isolation`. controllers: cgroup controllers that it writes to, as v1 calls them. options: what a
+    spec may say to it under `isolators`."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def options(self) -> Options: ...
 
     @property
     def controllers(self) -> frozenset[str]: ...
@@ -107,8 +138,13 @@ class Isolator(Protocol):
         directories; what is there of any other goes. Each that has ended gets its `cleanup`."""
         ...
 
+    def support(self) -> Support:
+        """On this host, whatever a spec asks for; `doctor` prints it."""
+        ...
+
     def refuses(self, spec: ContainerSpec) -> list[str]:
-        """Why it could not be launched on this host, a sentence each. Changes nothing, and is quick."""
+        """A sentence, beginning with the field, for each thing of its own that the spec asks for and cannot be had
+        here. Known without trying, and asked before what runs is ended for the spec."""
         ...
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
@@ -128,6 +164,15 @@ class Isolator(Protocol):
         """Of the container and all that is nested in it."""
         ...
 
+    def every(self, context: Context) -> float | None:
+        """Seconds between one `watch` and the next; None: there is nothing to watch in this container. Asked when it
+        runs, and after each `update`."""
+        ...
+
+    def watch(self, context: Context) -> Limitation | None:
+        """Asked again and again while it runs, in a thread of its own."""
+        ...
+
     def limitation(self, context: Context) -> Limitation | None:
         """Asked once the run has ended, before the cgroups go."""
         ...
@@ -141,10 +186,14 @@ class PassiveIsolator:
     """An isolator that does nothing: what the real ones leave out."""
 
     name = "passive"
+    options: Options = MappingProxyType({})
     controllers: frozenset[str] = frozenset()
 
     def recover(self, containers: Mapping[str, Path]) -> None:
         return None
+
+    def support(self) -> Support:
+        return Support()
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         return []
@@ -160,6 +209,12 @@ class PassiveIsolator:
 
     def usage(self, context: Context) -> Usage:
         return {}
+
+    def every(self, context: Context) -> float | None:
+        return None
+
+    def watch(self, context: Context) -> Limitation | None:
+        return None
 
     def limitation(self, context: Context) -> Limitation | None:
         return None

@@ -30,7 +30,7 @@ Step = dict[str, Any]
 
 _PLACE = "place"
 _PLACES = ("first", "take", "points", "below", "volumes")
-_ISOLATORS = {
+ISOLATORS = {
     "hostPath": "volume/host_path",
     "sandboxPath": "volume/sandbox_path",
     "tmpfs": "volume/tmpfs",
@@ -97,7 +97,7 @@ def _placed(config: ContainerConfig, mounts: Mapping[int, Mount | None], sandbox
     for number, volume in enumerate(config.spec.volumes):
         field = f"spec.volumes[{number}]"
         if number not in mounts:
-            isolator = _ISOLATORS[volume.type]
+            isolator = ISOLATORS[volume.type]
             raise Terminal(f"{field}.type: needs the isolator {isolator}; add it to --isolation", Reason.INVALID_SPEC)
         if (mount := mounts[number]) is None:
             continue

@@ -1,9 +1,10 @@
-"""The checkpoint of one run: `RUNTIME/containers/<name>/run.json`, and the two files of its end beside it.
+"""The checkpoint of one run: `RUNTIME/containers/<name>/run.json`, and the files of its end beside it.
 
     run.json   who it is (run id, boot id, pid, start time) and what a later agent needs to adopt or destroy it;
                written before the fork, before the release, and at every change of state
     exit       the payload's raw wait status, decimal, by the container's init
     reaped     the first process's raw wait status, decimal, by the keeper
+    limitation.json   why it is ended, once an isolator had that done
 
 The identity is on disk before the child may run, so no process of ours is ever unknown. Standard library
 only: reading verbs and recovery share this.
@@ -20,11 +21,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from reconciler.runtime import durable
 from reconciler.runtime.containerizer import ContainerStatus, Termination
+from reconciler.runtime.isolators.isolator import Limitation
 from reconciler.runtime.mesos.migration import VERSION, migrate
 from reconciler.states import ContainerState, Reason
 
-RUN, EXIT, REAPED = "run.json", "exit", "reaped"
+RUN, EXIT, REAPED, LIMITATION = "run.json", "exit", "reaped", "limitation.json"
 
 
 class Unreadable(Exception):
@@ -122,6 +125,18 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         return int(line) if line.endswith(b"\n") and line[:-1].isdigit() else None
+
+    def write_limitation(self, name: str, found: Limitation) -> None:
+        text = json.dumps({"reason": found.reason, "message": found.message})
+        durable.replace(self.directory(name) / LIMITATION, text.encode(), sync=False)
+
+    def read_limitation(self, name: str) -> Limitation | None:
+        """None when there is none, or it cannot be read."""
+        try:
+            data = json.loads((self.directory(name) / LIMITATION).read_bytes())
+            return Limitation(Reason(data["reason"]), str(data["message"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

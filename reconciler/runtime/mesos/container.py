@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from reconciler.runtime.containerizer import ContainerStatus
 from reconciler.runtime.isolators.isolator import Context, Isolator, PassiveIsolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.child import FORWARDED
@@ -29,7 +30,8 @@ STAGE_SECONDS = 30.0
 class Container:
     """`lock` is held by whoever changes it (launch, destroy); `settled` is set once its end was seen and a clean-up
     tried, `over` once that has succeeded; `unwanted` tells a launch under way to give up at its next step, and
-    `interrupt` ends the step that may take long."""
+    `interrupt` ends the step that may take long. `watches`: the tasks of `watching`; `limiting`: the one that ends it
+    for what they found; `reports`: what isolators have to say of it for now, by their names."""
 
     def __init__(self, run: Run, checkpoints: Checkpoints) -> None:
         self.run = run
@@ -40,6 +42,9 @@ class Container:
         self.unwanted = False
         self.interrupt: Callable[[], object] = lambda: None
         self.ending: asyncio.Task[None] | None = None
+        self.limiting: asyncio.Task[None] | None = None
+        self.watches: list[asyncio.Task[None]] = []
+        self.reports: dict[str, str] = {}
         self._checkpoints = checkpoints
         self._written: Run | None = None
 
@@ -56,6 +61,11 @@ class Container:
     def serves(self) -> bool:
         """It runs and is to go on: others may enter it."""
         return self.run.state is ContainerState.RUNNING and self.alive and not self.unwanted
+
+    def status(self) -> ContainerStatus:
+        status = self.run.status()
+        said = [status.message, *self.reports.values()] if self.alive else [status.message]
+        return replace(status, message="; ".join(part for part in said if part))
 
     def dismiss(self) -> None:
         """Nobody wants it any more."""
@@ -107,6 +117,8 @@ class Container:
         loop.add_reader(pidfd, ended)
 
     def close(self) -> None:
+        for task in (*self.watches, *([self.limiting] if self.limiting else [])):
+            task.cancel()
         if self.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self.pidfd)
             os.close(self.pidfd)

@@ -2,6 +2,7 @@
 
     launching   provision ▸ prepare each isolator ▸ fork, child blocked ▸ isolate with the pid ▸ fetch ▸ release
     ending      first process gone ▸ status ▸ the rest killed ▸ cleaned up; destroy: nested, signal, grace, kill
+    watching    what isolators look at while it runs; what it does wrong can end it
     recovery    after a restart of the agent, or of the keeper
 
 Invariants: one launch or destroy of a name at a time; a step that fails leaves a container that `destroy` can
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,16 +33,16 @@ from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
-from reconciler.runtime.mesos import probing
+from reconciler.runtime.mesos import fit, needs, probing
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
-from reconciler.runtime.mesos.fit import refusals
 from reconciler.runtime.mesos.launching import Launching
 from reconciler.runtime.mesos.measuring import merged
 from reconciler.runtime.mesos.output import STREAMS
 from reconciler.runtime.mesos.recovery import Recovery
 from reconciler.runtime.mesos.rotation import Bounds, rotate
+from reconciler.runtime.mesos.watching import Watching
 from reconciler.runtime.provisioner.images import Images
 from reconciler.runtime.provisioner.registry import Access
 from reconciler.states import Reason
@@ -67,6 +68,7 @@ class MesosContainerizer:
         isolators: Sequence[Isolator],
         fetcher: Fetcher,
         notify: Callable[[str], None],
+        left_out: Set[str] = frozenset(),
         access: Access | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,8 +76,10 @@ class MesosContainerizer:
         checkpoints, pins, self._images = Checkpoints(runtime_dir), Pins(runtime_dir), Images(root, access or Access())
         self._shop = Workshop(launcher, tuple(isolators), checkpoints, pins, self._images, notify, clock)
         self._endings = Endings(self._shop)
+        self._watching = Watching(self._shop, self._endings.limit)
         self._launching = Launching(self._shop, self._endings, fetcher, boot)
-        self._recovery = Recovery(self._shop, self._endings, boot)
+        self._recovery = Recovery(self._shop, self._endings, self._watching, boot)
+        self._left_out = left_out
         self._rotating: asyncio.Task[None] | None = None
 
     async def recover(self) -> None:
@@ -86,10 +90,9 @@ class MesosContainerizer:
     def refuses(self, spec: ContainerSpec) -> str | None:
         if spec.type != "mesos":
             return None
-        launcher = self._shop.launcher
-        found = refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
-        found += [why for isolator in self._shop.isolators for why in isolator.refuses(spec)]
-        return "; ".join(found) or None
+        launcher, isolators = self._shop.launcher, self._shop.isolators
+        found = fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
+        return "; ".join([*found, *needs.refusals(spec, isolators, self._left_out)]) or None
 
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
         if spec.type == "mesos" and spec.image is not None:
@@ -105,6 +108,8 @@ class MesosContainerizer:
         if (refused := self.refuses(config.spec)) is not None:
             raise Unsupported(refused)
         await self._launch(config, self._parent_of(config))
+        if (container := self._shop.all.get(config.name)) is not None and container.serves:
+            self._watching.begin(container)
         self._shop.notify(config.name)
         return LaunchResult.LAUNCHED
 
@@ -135,6 +140,7 @@ class MesosContainerizer:
             raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
         context = self._shop.context(container)
         await self._shop.each("update", lambda isolator: isolator.update(context, requests, limits))
+        self._watching.begin(container)
 
     async def usage(self, name: str) -> Usage | None:
         container = self._shop.all.get(name)
@@ -150,7 +156,7 @@ class MesosContainerizer:
         if name in self._shop.quarantined:
             raise Retryable(self._shop.quarantined[name], Reason.RECORD_UNREADABLE)
         container = self._shop.all.get(name)
-        return container.run.status() if container else None
+        return container.status() if container else None
 
     async def wait(self, name: str) -> Termination | None:
         container = self._shop.all.get(name)

@@ -1,6 +1,7 @@
 """How native containers end, by themselves or because they are destroyed, until nothing of them is left.
 
     first process gone ▸ status read ▸ termination written ▸ the rest killed ▸ cgroups removed ▸ isolators undone
+    limited: written down ▸ signal ▸ grace ▸ kill ▸ as above
     destroy: nested ones first ▸ signal ▸ grace ▸ kill ▸ as above ▸ checkpoint removed
 
 Every stage can be repeated: what is stuck is named in `message`, `destroy` raises Retryable, and the next
@@ -21,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from reconciler.errors import ReconcilerError, Retryable
 from reconciler.runtime import signals
 from reconciler.runtime.containerizer import Termination
-from reconciler.runtime.isolators.isolator import Context
+from reconciler.runtime.isolators.isolator import Context, Limitation
 from reconciler.runtime.kernel import proc, syscalls
 from reconciler.runtime.launcher import attaching
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED
@@ -59,10 +60,13 @@ class Endings:
         """The first process is gone: find out how, and clean up."""
         if container.run.termination is None:
             status, reaped = await self._final_status(container)
+            limited = self._shop.checkpoints.read_limitation(container.name)
             oom = await self._out_of_memory(container)
             if container.run.termination is None:  # a failed launch may have said so meanwhile
                 now, gone = self._shop.clock(), self.parent_is_gone(container)
-                ended = terminate(exit_status=status, reaped=reaped, parent_ended=gone, oom=oom, now=now)
+                ended = terminate(
+                    exit_status=status, reaped=reaped, parent_ended=gone, oom=oom, limited=limited, now=now
+                )
                 container.checkpoint(termination=ended, state=ContainerState.DESTROYING)
                 self._shop.notify(container.name)
                 await self.clean_up(container)
@@ -100,6 +104,23 @@ class Endings:
             found = await self._shop.each("limitation", lambda isolator: isolator.limitation(context))
             return next((limitation.message for limitation in found if limitation), None)
         return None
+
+    def limit(self, container: Container, found: Limitation) -> None:
+        """For what it did it is to end, with its grace; written down first, so that whoever sees the end knows."""
+        if not container.serves:
+            return
+        self._shop.checkpoints.write_limitation(container.name, found)
+        log.warning("%s: %s: ended", container.name, found.message)
+        container.limiting = asyncio.get_running_loop().create_task(
+            self._end(container), name=f"limit {container.name}"
+        )
+
+    async def _end(self, container: Container) -> None:
+        """Without forgetting it: the loop decides what becomes of a run that ended."""
+        container.signal(signals.number(container.run.kill_signal))
+        if not await within(container.settled, container.run.grace):
+            with contextlib.suppress(Retryable):  # what is stuck is named, and whoever destroys it goes on
+                await self._kill_and_wait(container)
 
     async def clean_up(self, container: Container) -> None:
         """Kill what is left and remove what was made; what is stuck is said in `message`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.runtime.containerizer import Usage
+from reconciler.runtime.containerizer import Usage, sandbox_place
 from reconciler.runtime.isolators.isolator import Context, Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run, Unreadable
@@ -31,7 +31,9 @@ def context_of(run: Run, others: Iterable[Run], directory: Path) -> Context:
     """others: every run there is, from which those nested in it are taken."""
     inside = run.name + "."
     first = [each.pid for each in others if each.name == run.name or each.name.startswith(inside)]
-    return Context(run.name, run.cgroups, directory, tuple(pid for pid in first if pid is not None))
+    pids = tuple(pid for pid in first if pid is not None)
+    sandbox = sandbox_place(Path(run.sandbox), run.name.count(".")) if run.sandbox else ("", "")
+    return Context(run.name, run.cgroups, directory, pids, sandbox=sandbox)
 
 
 def merged(usages: Iterable[Usage]) -> Usage:
@@ -97,4 +99,6 @@ _KEYS: Mapping[str, str] = {
     "pids": "pids",
     "pidsLimit": "pids_limit",
     "pidsRefused": "pids_refused",
+    "diskBytes": "disk_bytes",
+    "diskLimitBytes": "disk_limit_bytes",
 }

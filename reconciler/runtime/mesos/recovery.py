@@ -26,6 +26,7 @@ from reconciler.runtime.launcher.launcher import Known
 from reconciler.runtime.mesos.checkpoint import EXIT, REAPED, Run, Unreadable
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
+from reconciler.runtime.mesos.watching import Watching
 from reconciler.states import ContainerState
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,10 @@ _KEEPER_RETRY_SECONDS = 1.0
 
 
 class Recovery:
-    def __init__(self, workshop: Workshop, endings: Endings, boot: str) -> None:
+    def __init__(self, workshop: Workshop, endings: Endings, watching: Watching, boot: str) -> None:
         self._shop = workshop
         self._endings = endings
+        self._watching = watching
         self._boot = boot
         self._readopting: asyncio.Task[None] | None = None
         self._keeper_gone = False
@@ -68,6 +70,10 @@ class Recovery:
         for container in containers:  # only now does it see all that is nested in it
             if container.alive and container.run.state is ContainerState.DESTROYING:
                 self._endings.go_on(container.name)
+            elif container.serves and (found := self._shop.checkpoints.read_limitation(container.name)) is not None:
+                self._endings.limit(container, found)
+            elif container.serves:
+                self._watching.begin(container)
 
     async def close(self) -> None:
         self._shop.launcher.watch_keeper(lambda: None)

@@ -11,16 +11,28 @@ import os
 import signal
 
 from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.isolators.isolator import Limitation
 from reconciler.states import Reason
 
 
 def terminate(
-    *, exit_status: int | None, reaped: int | None, parent_ended: bool, oom: str | None, now: float
+    *,
+    exit_status: int | None,
+    reaped: int | None,
+    parent_ended: bool,
+    oom: str | None,
+    limited: Limitation | None = None,
+    now: float,
 ) -> Termination:
-    """exit_status: from the init; reaped: of the first process; oom: what the memory isolator found, or None."""
+    """exit_status: from the init; reaped: of the first process; oom: what the memory isolator found, or None; limited:
+    what an isolator had it ended for, however it then took it."""
     status = exit_status if exit_status is not None else reaped
     if parent_ended and (status is None or _signal(status) == signal.SIGKILL):
         return Termination(None, int(signal.SIGKILL), Reason.PARENT_ENDED, now, "its parent ended")
+    if limited is not None:
+        code = None if status is None or _signal(status) else os.waitstatus_to_exitcode(status)
+        number = None if status is None else _signal(status)
+        return Termination(code, number, limited.reason, now, limited.message, oom_killed=oom is not None)
     if status is None:
         return Termination(None, None, Reason.EXIT_STATUS_LOST, now, "nobody was left to read its exit status")
     number = _signal(status)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable
 from reconciler.runtime.provisioner import archives, layers, references, registry, settings, unpacking
@@ -25,6 +25,7 @@ from reconciler.runtime.provisioner.manifests import BadImage
 from reconciler.runtime.provisioner.references import Local
 from reconciler.runtime.provisioner.registry import Access
 from reconciler.runtime.provisioner.store import Image, Store
+from reconciler.runtime.threads import in_thread
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ DIRECTORY = "images"  # of ROOT
 _AT_A_TIME = 4
 
 Say = Callable[[str], None]
-T = TypeVar("T")
 
 
 class _GivenUp(Exception):
@@ -130,7 +130,9 @@ class Images:
                 raise _GivenUp
 
         async with self._slots:
-            return await _in_thread(lambda: self._provide(reference, lambda what: _tell(loop, say, what), check))
+            return await in_thread(
+                lambda: self._provide(reference, lambda what: _tell(loop, say, what), check), "images"
+            )
 
     def _provide(self, reference: str, say: Say, check: unpacking.Check) -> Image:
         """Blocks, for as long as it takes. Raises Retryable."""
@@ -186,7 +188,7 @@ class Images:
 
     async def lay_out(self, config: ContainerConfig) -> ContainerConfig:
         """With its root, and with what its spec leaves to the image. Raises Retryable, Terminal."""
-        return await _in_thread(lambda: self._lay_out(config))
+        return await in_thread(lambda: self._lay_out(config), "images")
 
     def _lay_out(self, config: ContainerConfig) -> ContainerConfig:
         assert config.spec.image is not None
@@ -228,31 +230,3 @@ def _tell(loop: asyncio.AbstractEventLoop, say: Say, what: str) -> None:
         loop.call_soon_threadsafe(say, what)
     except RuntimeError:
         return
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """In one of its own, which does not keep the interpreter from ending: it may wait long for a disk or a network."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def body() -> None:
-        result, failed = None, None
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - the last frame of a thread: handed on
-            failed = error
-        try:
-            loop.call_soon_threadsafe(settle, result, failed)
-        except RuntimeError:
-            return  # the loop has ended
-
-    threading.Thread(target=body, name="images", daemon=True).start()
-    return await future

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reconciler.errors import Retryable
-from reconciler.runtime.build import RuntimeSettings, _launcher_and_isolators, build, end
+from reconciler.runtime.build import RuntimeSettings, _available, build, end
 from reconciler.runtime.containerizer import ContainerConfig, Containerizer, ContainerStatus, Termination
 from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.isolators.isolator import Isolator
@@ -125,13 +125,12 @@ class World:
         if not extra:
             return build(self.settings, self.notified.append)
         self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        launcher, isolators = _launcher_and_isolators(self.settings)
-        isolators += extra
+        launcher, isolators = _available(self.settings)
         return MesosContainerizer(
             root=self.root,
             runtime_dir=self.run,
             launcher=launcher,
-            isolators=isolators,
+            isolators=[*isolators, *extra],
             fetcher=Fetcher(self.root / "cache"),
             notify=self.notified.append,
         )

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from reconciler.runtime.isolators.isolator import Limitation
 from reconciler.runtime.mesos.termination import terminate
 from reconciler.states import Reason
 
@@ -52,6 +53,16 @@ def test_an_ending_is_told_from_what_was_written_down(
     found = terminate(exit_status=init, reaped=keeper, parent_ended=parent, oom=oom, now=7.0)
     assert (found.code, found.signal, found.reason, found.oom_killed) == (code, number, reason, oom_killed)
     assert found.at == 7.0 and found.message
+
+
+@pytest.mark.parametrize(("status", "code", "number"), [(EXIT_0, 0, None), (TERM, None, TERM), (None, None, None)])
+def test_what_an_isolator_had_ended_failed_however_it_took_it(
+    status: int | None, code: int | None, number: int | None
+) -> None:
+    limited = Limitation(Reason.DISK_LIMIT_EXCEEDED, "8Mi of 4Mi")
+    found = terminate(exit_status=status, reaped=None, parent_ended=False, oom=None, limited=limited, now=0)
+    assert (found.code, found.signal, found.reason, found.message) == (code, number, limited.reason, limited.message)
+    assert not found.success
 
 
 def test_only_exit_code_0_is_success() -> None:

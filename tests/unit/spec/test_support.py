@@ -20,7 +20,8 @@ def fields(**written: Any) -> list[str]:
     [
         {"command": ["a"], "args": ["b"], "env": {"A": "b"}, "workingDir": "/", "user": "1"},
         {"shell": "a", "hostname": "x", "init": False, "killPolicy": {"signal": "SIGINT"}},
-        {"resources": {"requests": {"memory": 1}, "limits": {"cpus": 1, "memory": 1, "pids": 1}}},
+        {"resources": {"requests": {"memory": 1}, "limits": {"cpus": 1, "memory": 1, "pids": 1, "disk": 1}}},
+        {"isolators": {"disk/du": {"enforce": True}}},
         {"namespaces": {"pid": "host", "ipc": "private", "shmSize": 1, "network": "private", "user": "host"}},
         {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
         {"security": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}, "seccomp": "/etc/strict.json"}},
@@ -46,7 +47,7 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
     [
         ({"type": "docker", "executor": {"command": ["x"]}}, "executor"),
         ({"volumes": [{"type": "image", "source": "x", "target": "/x"}]}, "volumes[0].type"),
-        ({"resources": {"limits": {"disk": 1}}}, "resources.limits.disk"),
+        ({"resources": {"requests": {"disk": 1}}}, "resources.requests.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
     ],
 )

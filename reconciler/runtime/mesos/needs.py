@@ -1,0 +1,71 @@
+"""Which isolators a spec needs, and what those that there are refuse of it. Pure, but for the isolators' own looks.
+
+A field whose isolator `--isolation` leaves out would have no effect: such a container is not run. What a launcher has
+no isolator for at all is the business of `fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from typing import TYPE_CHECKING
+
+from reconciler.runtime.isolators import options
+from reconciler.runtime.isolators.isolator import Isolator
+from reconciler.runtime.isolators.volumes import ISOLATORS as OF_VOLUMES
+from reconciler.spec.namespaces import Sharing, effective, explicit
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ContainerSpec
+
+_OF_LIMITS = {
+    "cpus": ("cgroups/cpu",),
+    "memory": ("cgroups/mem",),
+    "pids": ("cgroups/pids",),
+    "disk": ("disk/du",),
+}
+_OF_FIELDS = {
+    "image": ("filesystem/linux",),
+    "rootfs": ("filesystem/linux",),
+    "rlimits": ("posix/rlimits",),
+    "sysctls": ("namespaces/sysctls",),
+}
+
+
+def refusals(spec: ContainerSpec, isolators: Sequence[Isolator], left_out: Set[str]) -> list[str]:
+    """left_out: names of those that the launcher has and `--isolation` does not name."""
+    enabled = {each.name for each in isolators}
+    found = []
+    for field, names in _needed(spec):
+        if enabled.isdisjoint(names) and not left_out.isdisjoint(names):
+            found.append(f"spec.{field} needs the isolator {' or '.join(names)}, which --isolation leaves out")
+    if unknown := sorted(spec.isolators.keys() - enabled):
+        there_are = ", ".join(sorted(enabled))
+        found += [f"spec.isolators.{name}: no such isolator is enabled; there are: {there_are}" for name in unknown]
+    for isolator in isolators:
+        found += [*options.faults(spec, isolator), *isolator.refuses(spec)]
+    return found
+
+
+def _needed(spec: ContainerSpec) -> Iterator[tuple[str, Sequence[str]]]:
+    """(field that is set, the isolators of which one carries it out)."""
+    for field, names in _OF_FIELDS.items():
+        if getattr(spec, field):
+            yield field, names
+    for field, names in _OF_LIMITS.items():
+        if getattr(spec.resources.limits, field) is not None:
+            yield f"resources.limits.{field}", names
+    for number, volume in enumerate(spec.volumes):
+        yield f"volumes[{number}].type", (OF_VOLUMES[volume.type],)
+        yield f"volumes[{number}]", ("filesystem/linux",)
+    table = effective(spec)
+    for name in sorted(explicit(spec)):
+        if table[name] is Sharing.PRIVATE:
+            yield f"namespaces.{name}", ("namespaces/user",) if name == "user" else ("namespaces",)
+    security = spec.security
+    if spec.security.read_only_rootfs:
+        yield "security.readOnlyRootfs", ("filesystem/linux",)
+    for part in ("add", "drop"):
+        if getattr(security.capabilities, part):
+            yield f"security.capabilities.{part}", ("linux/capabilities",)
+    if security.seccomp.startswith("/"):
+        yield "security.seccomp", ("linux/seccomp",)
