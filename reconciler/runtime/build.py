@@ -182,7 +182,7 @@ def _available(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
         DiskIsolator(),
         RlimitsIsolator(),
         *_cgroup_isolators(host),
-        *_devices_isolator(host, settings.isolation),
+        *_device_isolators(host, settings.isolation),
         *_privilege_isolators(settings.isolation, limited=True),
     ]
     return LinuxLauncher(settings.runtime_dir, tree), isolators
@@ -236,14 +236,17 @@ def _posix_isolators() -> list[Isolator]:
     return [PosixCpuIsolator(), PosixMemoryIsolator()]
 
 
-def _devices_isolator(host: CgroupMap, isolation: tuple[str, ...] | None) -> list[Isolator]:
-    """Left out where the kernel will not have it, unless it was asked for by name: then that is an error."""
+def _device_isolators(host: CgroupMap, isolation: tuple[str, ...] | None) -> list[Isolator]:
+    """`cgroups/devices` is left out where the kernel will not have it, unless it was asked for by name: then that is an
+    error."""
     from reconciler.runtime.isolators.cgroups_devices import DevicesIsolator, unavailable
+    from reconciler.runtime.isolators.linux_devices import LinuxDevicesIsolator
 
+    nodes = LinuxDevicesIsolator()
     why = unavailable(host)
     if why and isolation is not None and DevicesIsolator.name in isolation:
         raise Terminal(f"--isolation {DevicesIsolator.name}: {why}")
-    return [] if why else [DevicesIsolator(host)]
+    return [nodes] if why else [nodes, DevicesIsolator(host, [nodes])]
 
 
 def _privilege_isolators(isolation: tuple[str, ...] | None, *, limited: bool) -> list[Isolator]:

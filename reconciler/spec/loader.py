@@ -307,6 +307,8 @@ def _rule_findings(placed: tuple[Placed, ...], *, partial: bool) -> Iterator[Fin
     if len(places) == len(placed):
         for name, index, way in rules.cycles(one.spec for one in placed):
             yield Finding((*places[name], "dependsOn", index), "is a circle: " + " → ".join(way))
+        for name, index, message in rules.beyond_parent(one.spec for one in placed):
+            yield Finding((*places[name], "devices", index), message, "give it the device too")
 
 
 def _unique(documents: list[Document], errors: list[SpecError], file: str) -> Parsed:

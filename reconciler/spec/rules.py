@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from reconciler.spec import namespaces, targets, uris
-from reconciler.spec.model import ContainerSpec, Resources, Volume
+from reconciler.spec.model import ContainerSpec, Device, Resources, Volume
 from reconciler.spec.quantities import BadQuantity, format_size, parse_size
 
 Violation = tuple[str, str, str]
@@ -30,7 +30,7 @@ _RLIMITS = frozenset(
 )
 _THE_PARENTS = {
     **{name: name for name in ("image", "rootfs", "user", "hostname", "security", "networks", "ports", "volumes")},
-    **{name: name for name in ("uris", "executor", "devices", "sysctls")},
+    **{name: name for name in ("uris", "executor", "devices", "sysctls", "isolators")},
     "health_checks": "healthChecks",
 }
 _NEEDS_SOURCE = {"hostPath": "a path of the host", "sandboxPath": "a path in the sandbox", "image": "an image"}
@@ -215,6 +215,51 @@ def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
         yield f"{path}.source", "must be a name: letters, digits, dots, dashes and underscores", "such as data"
 
 
+def _devices(spec: ContainerSpec) -> Iterator[Violation]:
+    seen: set[str] = set()
+    for index, device in enumerate(spec.devices):
+        target = targets.normal(device.target or device.path)
+        if not device.path.startswith("/"):
+            yield f"devices[{index}].path", "must be an absolute path of the host", "such as /dev/fuse"
+        elif (refused := targets.refused(target, devices=True)) is not None:
+            yield f"devices[{index}].target", refused, ""
+        if target in seen:
+            yield f"devices[{index}].target", "is the target of another device too", ""
+        seen.add(target)
+
+
+def beyond_parent(specs: Iterable[ContainerSpec]) -> list[tuple[str, int, str]]:
+    """(container, index of its device, what is wrong) for every device that an enclosing container may not use: the
+    kernel asks all of them."""
+    known, found = {spec.name: spec for spec in specs}, []
+    for spec in known.values():
+        for index, device in enumerate(spec.devices):
+            for outer in _around(known, spec):
+                if missing := _missing(outer, device):
+                    found.append((spec.name, index, f"{outer.name} around it has no leave to {missing} it"))
+                    break
+    return found
+
+
+def _around(known: dict[str, ContainerSpec], spec: ContainerSpec) -> Iterator[ContainerSpec]:
+    above = spec.parent
+    while above is not None and above in known:
+        yield known[above]
+        above = known[above].parent
+
+
+def _missing(outer: ContainerSpec, device: Device) -> str:
+    """What of the device's permissions that container has not; every node may be made by all."""
+    if outer.security.privileged or device.path in _EVERYBODYS:
+        return ""
+    given = {letter for each in outer.devices if each.path == device.path for letter in each.permissions}
+    wanted = {"r": "read", "w": "write"}
+    return " or ".join(wanted[letter] for letter in device.permissions if letter in wanted and letter not in given)
+
+
+_EVERYBODYS = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
+
+
 def _uris(spec: ContainerSpec) -> Iterator[Violation]:
     for number, one in enumerate(spec.uris):
         unpacked = one.extract and not one.executable
@@ -231,6 +276,7 @@ _RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
     _network,
     _volumes,
     _sysctls,
+    _devices,
     _uris,
 )
 

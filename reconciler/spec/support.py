@@ -24,7 +24,7 @@ _WHOLE_FIELDS = {
 _BY_ENGINES = frozenset({"networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
-_NATIVE = frozenset({"uris", "isolators"})
+_NATIVE = frozenset({"uris", "isolators", "devices"})
 """Of these, what containers of type mesos have already."""
 
 _LIMITS = frozenset({"disk"})

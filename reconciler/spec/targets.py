@@ -16,14 +16,14 @@ def normal(target: str) -> str:
     return "/" + found.lstrip("/") if found.startswith("/") else found
 
 
-def refused(target: str) -> str | None:
-    """Why nothing may be mounted there."""
+def refused(target: str, *, devices: bool = False) -> str | None:
+    """Why nothing may be mounted there; a device may in /dev."""
     path = normal(target)
     if path == "/":
         return "is the root itself; use rootfs for another root"
     if path == ".":
         return "is the sandbox itself; name a path in it"
-    for kernels in _KERNELS:
+    for kernels in _KERNELS[: 2 if devices else 3]:
         if path == kernels or path.startswith(kernels + "/"):
             return f"lies in {kernels}, which the kernel fills"
     return None

@@ -1,9 +1,9 @@
 """Isolator `cgroups/devices`: which devices the processes of a container may open or make nodes of.
 
 Deny all but Docker's default list (every node may be made, null, zero, full, random, urandom, tty, console and
-pseudo-terminals may be used); `privileged` is not restricted. Being root in a container, or having found a node, is
-then not enough to reach a disk. What encloses a container restricts it too: the kernel asks every cgroup up to the
-root.
+pseudo-terminals may be used) and what other isolators give; `privileged` is not restricted. Being root in a container,
+or having found a node, is then not enough to reach a disk. What encloses a container restricts it too: the kernel asks
+every cgroup up to the root.
 
 With a cgroup2 mount, hybrid hosts included, a BPF program of the container's cgroup decides (CGROUP_DEVICE); else the
 files of v1 (Documentation/admin-guide/cgroup-v1/devices.rst).
@@ -15,8 +15,10 @@ import contextlib
 import errno
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
@@ -51,16 +53,25 @@ DEFAULT = (
 )
 
 
+class Giver(Protocol):
+    """An isolator that gives a container devices. Those of its `prepare` are known when it is asked."""
+
+    def rules(self, config: ContainerConfig, context: Context) -> tuple[Rule, ...]: ...
+
+
 class DevicesIsolator(PassiveIsolator):
     name = "cgroups/devices"
 
-    def __init__(self, cgroup_map: CgroupMap) -> None:
+    def __init__(self, cgroup_map: CgroupMap, givers: Sequence[Giver] = ()) -> None:
+        """givers: isolators that let containers have more than the default."""
         self._map = cgroup_map
+        self._givers = tuple(givers)
         self.controllers = needed(cgroup_map)
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         if not config.spec.security.privileged:
-            self.restrict(context, DEFAULT)
+            more = (rule for giver in self._givers for rule in giver.rules(config, context))
+            self.restrict(context, (*DEFAULT, *more))
         return None
 
     def restrict(self, context: Context, rules: tuple[Rule, ...]) -> None:

@@ -78,6 +78,7 @@ class LaunchInfo:
     user:        of its mapped user namespace, for the keeper: {first, size, detach} or {of, enter, detach}
     payload:     steps of the payload alone, while it is still who it was
     volumes:     number in the spec → what is mounted there; None: it is where it belongs already
+    nodes:       target in the container → the device that is mounted there
     contents:    role → what the child reads from a descriptor of that name: in no plan, record or message
     """
 
@@ -91,6 +92,7 @@ class LaunchInfo:
     user: Mapping[str, object] | None = None
     payload: tuple[Mapping[str, object], ...] = ()
     volumes: Mapping[int, Mount | None] = field(default_factory=dict)
+    nodes: Mapping[str, Mount] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -233,6 +235,7 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
     env: dict[str, str] = {}
     files: dict[str, str] = {}
     volumes: dict[int, Mount | None] = {}
+    nodes: dict[str, Mount] = {}
     contents: dict[str, bytes] = {}
     capabilities: frozenset[str] | None = None
     user: Mapping[str, object] | None = None
@@ -253,9 +256,10 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
         namespaces, join, steps = namespaces | info.namespaces, join | info.join, steps + info.steps
         payload += info.payload
         volumes.update(info.volumes)
+        nodes.update(info.nodes)
         contents.update(info.contents)
     if both := namespaces & join:
         raise Terminal(f"isolators disagree on the namespaces {', '.join(sorted(both))}: made anew and the parent's")
     return LaunchInfo(
-        namespaces, join, steps, env, capabilities, no_new_privileges, files, user, payload, volumes, contents
+        namespaces, join, steps, env, capabilities, no_new_privileges, files, user, payload, volumes, nodes, contents
     )

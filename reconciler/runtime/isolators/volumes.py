@@ -1,7 +1,7 @@
 """Where volumes go in the steps of a launch. Pure.
 
-The isolators of volumes say what is mounted (`Mount`); `filesystem/linux` leaves places in its steps; `woven` puts the
-one into the other:
+The isolators of volumes, and those of devices, say what is mounted (`Mount`); `filesystem/linux` leaves places in its
+steps; `woven` puts the one into the other:
 
   first   before the host's mounts stop being shared with ours: what is to stay shared
   take    every other source, while the host's paths are there and our own directories are not hidden
@@ -71,7 +71,7 @@ class _Placed:
 def woven(config: ContainerConfig, info: LaunchInfo, sandbox: str) -> list[Step]:
     """The steps of all isolators, the volumes' in their places. sandbox: where the container has it. Raises Terminal
     for a volume that nobody mounts."""
-    placed = _placed(config, info.volumes, PurePosixPath(sandbox))
+    placed = _placed(config, info, PurePosixPath(sandbox))
     own_root = config.rootfs is not None
     sandbox_at = PurePosixPath(sandbox)
     below = [each for each in placed if sandbox_at.is_relative_to(each.where)]
@@ -92,30 +92,38 @@ def woven(config: ContainerConfig, info: LaunchInfo, sandbox: str) -> list[Step]
     return steps
 
 
-def _placed(config: ContainerConfig, mounts: Mapping[int, Mount | None], sandbox: PurePosixPath) -> list[_Placed]:
-    found: dict[PurePosixPath, _Placed] = {}
+def _wanted(config: ContainerConfig, info: LaunchInfo) -> Iterator[tuple[str, str, Mount]]:
+    """(field, target, what is mounted there), the volumes before the devices."""
     for number, volume in enumerate(config.spec.volumes):
         field = f"spec.volumes[{number}]"
-        if number not in mounts:
+        if number not in info.volumes:
             isolator = ISOLATORS[volume.type]
             raise Terminal(f"{field}.type: needs the isolator {isolator}; add it to --isolation", Reason.INVALID_SPEC)
-        if (mount := mounts[number]) is None:
-            continue
-        where = sandbox / normal(volume.target)  # an absolute one stays what it is
+        if (mount := info.volumes[number]) is not None:
+            yield field, volume.target, mount
+    for target, mount in info.nodes.items():
+        yield "spec.devices", target, mount
+
+
+def _placed(config: ContainerConfig, info: LaunchInfo, sandbox: PurePosixPath) -> list[_Placed]:
+    found: dict[PurePosixPath, _Placed] = {}
+    for field, target, mount in _wanted(config, info):
+        where = sandbox / normal(target)  # an absolute one stays what it is
         if where == sandbox:
             raise Terminal(f"{field}.target: the sandbox itself is at {sandbox}", Reason.INVALID_SPEC)
         if where in found:
-            raise Terminal(f"{field}.target: {where} is the target of another volume too", Reason.INVALID_SPEC)
+            raise Terminal(f"{field}.target: {where} is the target of another one too", Reason.INVALID_SPEC)
         inside = str(where.relative_to(sandbox)) if where.is_relative_to(sandbox) else None
         found[where] = _Placed(mount, where, inside)
     return [found[where] for where in sorted(found, key=lambda path: path.parts)]
 
 
 def _points(placed: Sequence[_Placed]) -> list[Step]:
-    """Of those in the root itself: what lies in another volume, or in the sandbox, is made there."""
+    """Of those in the root itself: what lies in another volume, in the sandbox or in /dev is made there."""
     made: list[_Placed] = []
     for each in placed:
-        if each.inside is None and not any(each.where.is_relative_to(other.where) for other in made):
+        ours = each.inside is None and not each.where.is_relative_to("/dev")
+        if ours and not any(each.where.is_relative_to(other.where) for other in made):
             made.append(each)
     if not made:
         return []

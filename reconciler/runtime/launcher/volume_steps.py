@@ -1,6 +1,6 @@
 """Steps that mount volumes: part of the vocabulary of `steps`.
 
-    take │ tmpfs │ secret ▸ … ▸ (points) ▸ volume
+    take │ tmpfs │ secret │ device ▸ … ▸ (points) ▸ volume
 
 What is mounted is a detached mount under a name (`as`) until `volume` attaches it, so what has to be done to the mount
 itself, `take` and its kin do. Every target is resolved by `rootpaths`: inside the root, or inside the sandbox, where no
@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.runtime.kernel import mounts, rootpaths, syscalls
@@ -26,6 +26,7 @@ _CONTENT = "content"
 # a directory of every host, for a moment: part of a mount that is attached nowhere can be copied since Linux 6.15 only
 _COVERED = "/proc"
 _UNWRITABLE = ("nosuid", "nodev", "noexec")
+_NO_PROGRAMS = ("nosuid", "noexec")
 
 
 def _tmpfs(step: Step, fds: Descriptors) -> None:
@@ -35,13 +36,38 @@ def _tmpfs(step: Step, fds: Descriptors) -> None:
 def _secret(step: Step, fds: Descriptors) -> None:
     """A read-only file in memory that is never swapped (ramfs), with what the descriptor `from` holds; the kernel moves
     it there, so that no process of ours has it in its own memory."""
-    tree = mounts.fresh("ramfs", "secret", {"mode": "700"}, mounts.attributes(_UNWRITABLE))
+    with _covering("ramfs", "secret", _UNWRITABLE) as tree:
+        _fill(tree, fds.pop(step["from"]), step)
+        mounts.change(tree, give=mounts.MOUNT_ATTR_RDONLY)
+        fds[step["as"]] = mounts.copy(tree, name=_CONTENT)
+
+
+def _device(step: Step, fds: Descriptors) -> None:
+    """A node alone in memory, so that nothing done to it reaches the host's; where none may be made, the host's."""
+    number = os.makedev(step["major"], step["minor"])
+    with _covering("tmpfs", "device", _NO_PROGRAMS) as tree:
+        try:
+            os.mknod(_CONTENT, step["mode"], number, dir_fd=tree)
+            os.chown(_CONTENT, step["uid"], step["gid"], dir_fd=tree)
+            os.chmod(_CONTENT, stat.S_IMODE(step["mode"]), dir_fd=tree)  # whatever the umask was
+            fds[step["as"]] = mounts.copy(tree, name=_CONTENT)
+            return
+        except PermissionError:
+            pass
+    with rootpaths.opened(step["path"], links=False, anything=True) as host:
+        if os.fstat(host).st_rdev != number:
+            raise OSError(errno.ENODEV, "is another device than it was", step["path"])
+        fds[step["as"]] = mounts.copy(host)
+
+
+@contextlib.contextmanager
+def _covering(fstype: str, source: str, flags: Sequence[str]) -> Iterator[int]:
+    """A fresh file system, attached while something in it is made and copied."""
+    tree = mounts.fresh(fstype, source, {"mode": "700"}, mounts.attributes(flags))
     try:
         syscalls.move_mount(tree, _COVERED)
         try:
-            _fill(tree, fds.pop(step["from"]), step)
-            mounts.change(tree, give=mounts.MOUNT_ATTR_RDONLY)
-            fds[step["as"]] = mounts.copy(tree, name=_CONTENT)
+            yield tree
         finally:
             syscalls.umount(_COVERED, syscalls.MNT_DETACH)
     finally:
@@ -107,6 +133,7 @@ def _base(step: Step, fds: Descriptors) -> Iterator[tuple[int, bool]]:
 OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "tmpfs": _tmpfs,
     "secret": _secret,
+    "device": _device,
     "points": _points,
     "volume": _volume,
 }

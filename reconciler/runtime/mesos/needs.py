@@ -24,6 +24,7 @@ _OF_LIMITS = {
     "disk": ("disk/du",),
 }
 _OF_FIELDS = {
+    "devices": ("linux/devices",),
     "image": ("filesystem/linux",),
     "rootfs": ("filesystem/linux",),
     "rlimits": ("posix/rlimits",),

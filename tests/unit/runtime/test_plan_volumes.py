@@ -70,7 +70,7 @@ def test_a_read_only_root_has_the_outermost_targets_made_before() -> None:
 @pytest.mark.parametrize(
     ("volumes", "own_root", "why"),
     [
-        ([host("x"), host(f"{SANDBOX}/x")], True, "is the target of another volume too"),
+        ([host("x"), host(f"{SANDBOX}/x")], True, "is the target of another one too"),
         ([host(SANDBOX)], True, "the sandbox itself"),
         ([host("/nowhere")], False, "where reconciler keeps its state"),
         ([host("/nowhere/run/x")], False, "where reconciler keeps its state"),
