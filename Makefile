@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-PACKAGES := busybox-static docker.io docker-registry git iproute2 procps strace util-linux
+INIT   := hatch_build.py tools/compile_init.py reconciler/runtime/launcher/init/init.c
+PACKAGES := busybox-static docker.io docker-registry gcc git iproute2 linux-libc-dev procps strace util-linux
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm clean packages
@@ -14,7 +15,7 @@ help: ## list the targets
 
 setup: packages $(STAMP) ## make .venv with the `reconciler` command; as root also the Debian packages that tests need
 
-$(STAMP): pyproject.toml Makefile
+$(STAMP): pyproject.toml Makefile $(INIT)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -63,4 +64,4 @@ test-vm: setup ## the tests marked vm, on a kernel with cgroup v2 alone (QEMU, s
 	$(BIN)/python -m tests.vm.run
 
 clean: ## remove what was built here
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) reconciler/runtime/launcher/init/static-init .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

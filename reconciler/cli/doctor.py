@@ -57,9 +57,18 @@ def _host(wanted: str | None) -> list[Finding]:
 
         why = unavailable(cgroups.read_map())
         found.append(("devices", not why, f"not restricted: {why}" if why else "restricted to Docker's default list"))
+    found.append(_init())
     kinds = sorted(entry.name for entry in os.scandir("/proc/self/ns") if not entry.name.endswith("_for_children"))
     found.append(("namespaces", True, ", ".join(kinds)))
     return [*found, *_user_namespaces()]
+
+
+def _init() -> Finding:
+    from reconciler.runtime.launcher import static_init
+
+    why = static_init.why_not()
+    static = "the static one beside each container, some 8 KiB"
+    return ("init", True, f"a Python interpreter beside each container, some 2 MiB: {why}" if why else static)
 
 
 def _user_namespaces() -> list[Finding]:

@@ -62,6 +62,7 @@ NUMBERS: dict[str, int] = {name: number for number, name in enumerate(NAMES)}
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _HIGHEST = 63  # two words of 32 bits
@@ -97,10 +98,14 @@ def names(bits: int) -> frozenset[str]:
 
 def permitted() -> int:
     """Our permitted set."""
+    _, low, _, _, high, _ = _get()
+    return int(low | high << 32)
+
+
+def _get() -> tuple[int, ...]:
     data = ctypes.create_string_buffer(_SETS.size)
     _check(_libc.capget(_HEADER, data), "capget")
-    _, low, _, _, high, _ = _SETS.unpack(data.raw)
-    return int(low | high << 32)
+    return _SETS.unpack(data.raw)
 
 
 def bounding() -> int:
@@ -117,18 +122,32 @@ def bounding() -> int:
     return found
 
 
-def hold(bits: int) -> None:
-    """Permitted and effective become `bits`, or what we have of them; inheritable and ambient nothing."""
+def inherit(bits: int) -> None:
+    """Inheritable becomes what we have of `bits`: to be done before these are dropped from the bounding set."""
+    effective, low, _, higher, high, _ = _get()
+    sets = (effective, low, low & bits, higher, high, high & bits >> 32)
+    _check(_libc.capset(_HEADER, _SETS.pack(*sets)), "capset")
+
+
+def hold(bits: int, *, inheriting: bool = False) -> None:
+    """Permitted and effective become `bits`, or what we have of them; inheritable and ambient nothing, or the same if
+    `inheriting`: then an exec leaves them to whatever user we are. See `inherit`."""
     try:
-        _set(bits)
+        _set(bits, inheriting=inheriting)
     except PermissionError:
-        _set(bits & permitted())
+        bits &= permitted()
+        _set(bits, inheriting=inheriting)
     syscalls.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    if inheriting:
+        for number in range(_HIGHEST + 1):
+            if bits >> number & 1:
+                syscalls.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
 
 
-def _set(bits: int) -> None:
+def _set(bits: int, *, inheriting: bool) -> None:
     low, high = bits & 0xFFFFFFFF, bits >> 32
-    _check(_libc.capset(_HEADER, _SETS.pack(low, low, 0, high, high, 0)), "capset")
+    sets = (low, low, low if inheriting else 0, high, high, high if inheriting else 0)
+    _check(_libc.capset(_HEADER, _SETS.pack(*sets)), "capset")
 
 
 def limit(bits: int) -> None:

@@ -78,7 +78,7 @@ def is_running(pid: int, start: int) -> bool:
 
 
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
 
 
@@ -124,7 +124,7 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="utf-8") as file:
                 found += map(int, file.read().split())
     except (FileNotFoundError, ProcessLookupError):
         pass  # it ended just now
@@ -134,13 +134,13 @@ def children(pid: int) -> list[int]:
 def own_children() -> list[int]:
     """The direct children of a single-threaded caller."""
     pid = os.getpid()
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
         return [int(word) for word in file.read().split()]
 
 
 def pid_of(pidfd: int) -> int:
     """The pid behind a pidfd as seen in the caller's pid namespace; -1 when it was reaped, 0 when not visible."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="utf-8") as file:
         for line in file:
             if line.startswith("Pid:"):
                 return int(line.split()[1])

@@ -216,8 +216,8 @@ def sethostname(name: str) -> None:
     _check(_libc.sethostname(raw, len(raw)), "sethostname", name)
 
 
-def prctl(option: int, value: int) -> int:
-    result: int = _libc.prctl(option, value, 0, 0, 0)
+def prctl(option: int, value: int, third: int = 0) -> int:
+    result: int = _libc.prctl(option, value, third, 0, 0)
     return result if result >= 0 else _check(result, f"prctl {option}")
 
 

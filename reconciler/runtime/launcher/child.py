@@ -3,8 +3,8 @@
     keeper ──clone3──▶ child: enter its v1 cgroups ▸ close what is not its own ▸ wait for "go" (end of file: exit)
                               ▸ (what the host side takes for it) ▸ steps of the launch plan ▸ fork payload
                        payload:  its own last steps (credentials, filter) ▸ exec
-                       init:  its own (credentials) ▸ forwards signals, reaps, writes the payload's raw wait status,
-                              ends the rest
+                       init:  its own (credentials) ▸ becomes the static init, if there is one ▸ forwards signals,
+                              reaps, writes the payload's raw wait status, ends the rest
 
 Failure before the exec travels back over a close-on-exec pipe as one JSON record
 {stage, errno, what, path}; end of file without a record means the exec happened. Standard library only.
@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from reconciler.runtime.kernel import proc, syscalls, terminals
-from reconciler.runtime.launcher import hostside
+from reconciler.runtime.launcher import hostside, static_init
 from reconciler.runtime.launcher.steps import Descriptors, perform
 
 NOT_FOUND = 127
@@ -194,13 +194,16 @@ def _become_init(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
         if payload == 0:
             _start_payload(plan, fds, init)
         os.close(pidfd)
+    program = fds.get(static_init.ROLE, -1)
     for step in plan.get("init_steps", ()):
-        perform(step, fds)
-    for name in ("error", *(name for name in fds if name not in ("error", "exit"))):
-        os.close(fds[name])
+        perform({**step, "inheriting": program >= 0}, fds)
     for number in range(3):  # a reader of the container's output sees its end when the payload closes it
         os.dup2(null, number)
-    os.close(null)
+    if program >= 0:
+        with contextlib.suppress(OSError):  # then this stays the init
+            undumpable = bool(plan.get("undumpable"))
+            static_init.execute(program, plan["name"], payload, fds["exit"], fds["error"], undumpable=undumpable)
+    syscalls.close_all_but({0, 1, 2, fds["exit"]})
     _supervise(payload, fds["exit"])
 
 
@@ -218,7 +221,8 @@ def _start_payload(plan: Mapping[str, Any], fds: Descriptors, init: int) -> NoRe
 
 
 def _supervise(payload: int, exit_fd: int) -> NoReturn:
-    """Until the payload has ended. `payload` 0: a holder, which ends when it is told to."""
+    """Until the payload has ended. `payload` 0: a holder, which ends when it is told to. What changes here changes in
+    init/init.c too."""
     while True:
         info = signal.sigwaitinfo(_ALL_SIGNALS)
         if info.si_signo == signal.SIGCHLD:

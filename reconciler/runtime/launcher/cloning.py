@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from reconciler.runtime.kernel import proc, syscalls, userns
-from reconciler.runtime.launcher import child, hostside, pump_holding
+from reconciler.runtime.launcher import child, hostside, pump_holding, static_init
 from reconciler.runtime.launcher.steps import clone_flags, perform
 from reconciler.runtime.launcher.wards import Ward
 
@@ -46,8 +46,9 @@ _PLACE_INSTEAD = (errno.E2BIG, errno.EINVAL, errno.EBUSY, errno.EOPNOTSUPP, errn
 Body = Callable[[], NoReturn]
 
 
-def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Ward:
-    """Carry out a "fork" request. Takes those of `fds` it keeps out of the list. Raises OSError."""
+def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int], init: int) -> Ward:
+    """Carry out a "fork" request. Takes those of `fds` it keeps out of the list. init: the static init, -1 for none.
+    Raises OSError."""
     roles: dict[str, int] = dict(zip(message["roles"], fds, strict=True))
     plan = message["plan"]
     user: dict[str, Any] = plan.get("user", {})
@@ -62,6 +63,8 @@ def clone(message: dict[str, Any], fds: list[int], title: tuple[int, int]) -> Wa
     if plan.get("host_steps"):
         host_end, lent[hostside.ROLE] = hostside.pair()
     mine = {name: fd for name, fd in roles.items() if name not in _KEEPERS} | lent
+    if plan["init"] and init >= 0:
+        mine[static_init.ROLE] = init
 
     def body() -> NoReturn:
         pipes = {"go": go_read, "error": error_write, "placed": placed_write}

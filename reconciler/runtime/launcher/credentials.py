@@ -5,7 +5,8 @@
     init                            credentials                      no filter: it is ours, and forks by clone3
 
 Order inside `credentials`, and why (capabilities(7), prctl(2)):
-  1. bounding set    dropping from it needs SETPCAP
+  1. inheritable     of the init, which executes one more program: nothing outside the bounding set can become that
+     bounding set    dropping from it needs SETPCAP
   2. keep            the change of user would empty the permitted set; only where something is to be held after it
   3. groups, gid, uid  the first two need what the last gives up
   4. held            permitted and effective as asked for, inheritable and ambient empty: root gets the rest of its set
@@ -35,12 +36,16 @@ def step(uid: int, gid: int, groups: list[int]) -> dict[str, Any]:
 
 
 def _credentials(step: Step, fds: Descriptors) -> None:
-    """bounding, held: names of capabilities; not given: left as they are, like uid, gid and groups."""
+    """bounding, held: names of capabilities; not given: left as they are, like uid, gid and groups. inheriting: what is
+    held shall survive an exec, whoever we are then."""
     parent, death_signal = os.getppid(), syscalls.death_signal()
     dumpable = syscalls.prctl(syscalls.PR_GET_DUMPABLE, 0)
     held: int | None = None
+    inheriting = bool(step.get("inheriting"))
     if "held" in step:
         held = capabilities.mask(step["held"])
+        if inheriting:
+            capabilities.inherit(held)
         capabilities.limit(capabilities.mask(step["bounding"]))
     if "uid" in step:
         if held:
@@ -49,7 +54,9 @@ def _credentials(step: Step, fds: Descriptors) -> None:
         os.setresgid(step["gid"], step["gid"], step["gid"])
         os.setresuid(step["uid"], step["uid"], step["uid"])
     if held is not None:
-        capabilities.hold(held)  # without what this host has not got itself: that cannot be given
+        capabilities.hold(
+            held, inheriting=inheriting
+        )  # without what this host has not got itself: that cannot be given
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
     if step.get("no_new_privileges"):
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

@@ -21,12 +21,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from reconciler.runtime.kernel import syscalls
-from reconciler.runtime.launcher import channel
+from reconciler.runtime.launcher import channel, static_init
 
 VERSION = 1
 TRIAL = "trial"  # the first word after the command; for the exec itself it is `keeper`, as always
 _TRIAL_SECONDS = 10
-_PACKAGES = ("kernel", "launcher")
+_PACKAGES = ("kernel", "launcher", os.path.join("launcher", "init"))
 
 
 RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -38,7 +38,7 @@ def code(runtime: str = RUNTIME) -> str:
     value, size = zlib.crc32(sys.version.encode()), 0
     for package in _PACKAGES:
         directory = os.path.join(runtime, package)
-        for name in sorted(name for name in os.listdir(directory) if name.endswith(".py")):
+        for name in sorted(name for name in os.listdir(directory) if name.endswith((".py", static_init.NAME))):
             with open(os.path.join(directory, name), "rb") as file:
                 text = file.read()
             value, size = zlib.crc32(text, zlib.crc32(name.encode(), value)), size + len(text)

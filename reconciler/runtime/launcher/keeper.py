@@ -27,7 +27,7 @@ import time
 from typing import Any
 
 from reconciler.runtime.kernel import proc, syscalls
-from reconciler.runtime.launcher import channel, child, cloning, handover
+from reconciler.runtime.launcher import channel, child, cloning, handover, static_init
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.launcher.wards import Ward, Wards
 
@@ -60,6 +60,9 @@ class Keeper:
         self.roots: list[str] = []
         self.upgrade: handover.Upgrade | None = None
         self.title = proc.argument_area()
+        self.init = -1
+        with contextlib.suppress(OSError):  # `doctor` says why
+            self.init = static_init.load()
         self.idle_until = time.monotonic() + LINGER_AT_FIRST
         self.wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
@@ -178,7 +181,7 @@ class Keeper:
                 known = [ward.as_json() for ward in self.wards.all if not ward.transient]
                 answer.update(ok=True, version=VERSION, code=handover.code(), pid=os.getpid(), containers=known)
             case "fork":
-                ward = cloning.clone(message, fds, self.title)
+                ward = cloning.clone(message, fds, self.title, self.init)
                 ward.client = client
                 self.wards.add(ward)
                 self._begin_pump(ward)

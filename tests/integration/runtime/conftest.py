@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.runtime.launcher import connection, handover, launcher
 from tests import leaks, processes
 from tests.integration.runtime.reaping import Reaper
 from tests.integration.runtime.world import World, wait_for
+from tools import compile_init
 
+Package = Callable[..., Path]
 TEST_SECONDS = 60.0 * processes.PATIENCE
 
 
@@ -84,3 +87,56 @@ def either(request: pytest.FixtureRequest, make_world: Callable[[str | None], Wo
     """Each launcher in turn."""
     launcher: str = request.param
     return make_world(launcher)
+
+
+# ---- keepers of other code
+
+
+@pytest.fixture
+def package(base: Path) -> Package:
+    """`package(**{file: (old, new)})`: a copy of what a keeper loads, changed."""
+
+    def make(**changes: tuple[str, str]) -> Path:
+        copy = base / f"package{len(changes)}"
+        source = connection.PACKAGE / "reconciler"
+        for path in ("__init__.py", "errors.py", "states.py", "runtime/__init__.py"):
+            (copy / "reconciler" / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / path, copy / "reconciler" / path)
+        for room in ("kernel", "launcher"):
+            shutil.copytree(source / "runtime" / room, copy / "reconciler" / "runtime" / room)
+        for name, (old, new) in changes.items():
+            file = copy / "reconciler" / "runtime" / "launcher" / f"{name}.py"
+            assert old in file.read_text()
+            file.write_text(file.read_text().replace(old, new, 1))
+        return copy
+
+    return make
+
+
+@pytest.fixture
+def as_agent_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
+    """From here on agents are of that package; returns the code they want of their keeper."""
+
+    def become(package: Path) -> str:
+        code = handover.code(str(package / "reconciler" / "runtime"))
+        monkeypatch.setattr(connection, "PACKAGE", package)
+        monkeypatch.setattr(launcher.handover, "code", lambda: code)
+        return code
+
+    return become
+
+
+@pytest.fixture(params=["static", "python"])
+def init(request: pytest.FixtureRequest, package: Package, as_agent_of: Callable[[Path], str]) -> str:
+    """Each init in turn: agents and keepers are of a package with the static one compiled, or without."""
+    copy = package()
+    binary = copy / "reconciler" / "runtime" / "launcher" / "init" / "static-init"
+    binary.unlink(missing_ok=True)
+    if request.param == "static":
+        try:
+            compile_init.compile_init(binary)
+        except OSError as error:
+            pytest.skip(f"the static init cannot be compiled here: {error}")
+    as_agent_of(copy)
+    kind: str = request.param
+    return kind

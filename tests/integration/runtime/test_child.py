@@ -140,8 +140,8 @@ async def test_the_init_is_named_after_its_container(either: World) -> None:
 
 @pytest.mark.root
 @pytest.mark.cgroup
-async def test_containers_read_neither_the_inits_memory_nor_its_environment(world: World) -> None:
-    peek = "for f in mem environ maps; do (head -c1 /proc/1/$f >/dev/null) 2>&1 && echo read $f; done; echo done"
+async def test_containers_read_neither_the_inits_memory_nor_its_environment(world: World, init: str) -> None:
+    peek = "for f in mem environ maps exe; do (head -c1 /proc/1/$f >/dev/null) 2>&1 && echo read $f; done; echo done"
     usual = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+mknod"
     drop = ["setpriv", f"--bounding-set={usual}", "--inh-caps=-all", "/bin/sh", "-c", peek]
     async with world.agent() as agent:

@@ -58,7 +58,7 @@ async def probe(agent: Agent, name: str, *argv: str, **spec: Any) -> dict[str, A
 
 
 @pytest.mark.vm
-async def test_root_has_dockers_capabilities_a_filter_and_no_way_up(world: World) -> None:
+async def test_root_has_dockers_capabilities_a_filter_and_no_way_up(world: World, init: str) -> None:
     async with world.agent() as agent:
         await agent.launch("shop", command=SLEEP)
         await agent.launch("shop.web", command=SLEEP)
@@ -69,7 +69,7 @@ async def test_root_has_dockers_capabilities_a_filter_and_no_way_up(world: World
         assert status(await agent.pid("bare")) == expected(DOCKERS)
 
 
-async def test_another_user_holds_nothing(world: World) -> None:
+async def test_another_user_holds_nothing(world: World, init: str) -> None:
     async with world.agent() as agent:
         await agent.launch("shop", command=SLEEP, user="65534:65534")
         assert status(await agent.payload("shop")) == expected(0)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from reconciler.runtime.launcher import channel, connection, handover, launcher, pump
+from reconciler.runtime.launcher import channel, connection, pump
 from reconciler.runtime.launcher.connection import Caller, KeeperError
 from tests import processes
+from tests.integration.runtime.conftest import Package
 from tests.integration.runtime.test_keeper import Kept, Process
 from tests.integration.runtime.world import World, until, wait_for
 from tests.integration.terminal.operator import Line
@@ -21,42 +21,6 @@ from tests.integration.terminal.operator import Line
 GO = "while [ ! -e go ]; do sleep 0.01; done; exit 7"
 ECHO = 'while read line; do echo "got:$line"; done'
 SLOW = "import time\ntime.sleep(0.7)\n"  # at the import of the new code: what happens meanwhile happens in between
-
-Package = Callable[..., Path]
-
-
-@pytest.fixture
-def package(base: Path) -> Package:
-    """`package(**{file: (old, new)})`: a copy of what a keeper loads, changed."""
-
-    def make(**changes: tuple[str, str]) -> Path:
-        copy = base / f"package{len(changes)}"
-        source = connection.PACKAGE / "reconciler"
-        for path in ("__init__.py", "errors.py", "states.py", "runtime/__init__.py"):
-            (copy / "reconciler" / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source / path, copy / "reconciler" / path)
-        for room in ("kernel", "launcher"):
-            shutil.copytree(source / "runtime" / room, copy / "reconciler" / "runtime" / room)
-        for name, (old, new) in changes.items():
-            file = copy / "reconciler" / "runtime" / "launcher" / f"{name}.py"
-            assert old in file.read_text()
-            file.write_text(file.read_text().replace(old, new, 1))
-        return copy
-
-    return make
-
-
-@pytest.fixture
-def as_agent_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
-    """From here on agents are of that package; returns the code they want of their keeper."""
-
-    def become(package: Path) -> str:
-        code = handover.code(str(package / "reconciler" / "runtime"))
-        monkeypatch.setattr(connection, "PACKAGE", package)
-        monkeypatch.setattr(launcher.handover, "code", lambda: code)
-        return code
-
-    return become
 
 
 def runs(pid: int, package: Path) -> bool:
@@ -138,7 +102,7 @@ async def test_code_that_does_not_work_leaves_the_keeper_as_it_was(
     keeper = posix.keeper()
     broken = package(**change) if change else posix.base / "nowhere"
     (broken / "reconciler" / "runtime" / "kernel").mkdir(parents=True, exist_ok=True)
-    (broken / "reconciler" / "runtime" / "launcher").mkdir(exist_ok=True)
+    (broken / "reconciler" / "runtime" / "launcher" / "init").mkdir(parents=True, exist_ok=True)
     as_agent_of(broken)
     async with posix.agent() as agent:
         assert posix.keeper() == keeper and not runs(keeper, broken)
