@@ -58,11 +58,12 @@ def test_state_that_could_still_be_changed_is_refused() -> None:
 
 
 def test_code_differs_with_what_a_keeper_may_load(tmp_path: Path) -> None:
-    for package in ("kernel", "launcher"):
-        (tmp_path / package).mkdir()
-    found = []
-    for text in ("x = 1\n", "x = 2\n", "x = 1\n"):
-        (tmp_path / "kernel" / "proc.py").write_text(text)
-        found.append(handover.code.__wrapped__(str(tmp_path)))
-    assert found[0] == found[2] != found[1]
+    for package in ("kernel", "launcher/init"):
+        (tmp_path / package).mkdir(parents=True)
+    for name in ("kernel/proc.py", "launcher/init/static-init"):
+        found = []
+        for text in ("x = 1\n", "x = 2\n", "x = 1\n"):
+            (tmp_path / name).write_text(text)
+            found.append(handover.code.__wrapped__(str(tmp_path)))
+        assert found[0] == found[2] != found[1]
     assert handover.code() == handover.code.__wrapped__()
