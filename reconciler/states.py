@@ -67,6 +67,8 @@ class Reason(StrEnum):
     NO_CONTAINERIZER = "NoContainerizer"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     FETCH_FAILED = "FetchFailed"
+    HOOK_VETOED = "HookVetoed"
+    HOOK_FAILED = "HookFailed"
     INVALID_SPEC = "InvalidSpec"
     DUPLICATE_NAME = "DuplicateName"
     OTHER_SOURCE = "OtherSource"

@@ -1,4 +1,4 @@
-"""What the loop is told of this node: its labels, which `nodeSelector` is compared with, and what bounds it."""
+"""What the loop is told of this node: its labels, which `nodeSelector` is compared with, its hooks, what bounds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from reconciler.loop.settings import Settings
 
 
 def settings(options: AgentOptions) -> Settings:
-    return Settings(node_labels=labels(dict(options.node_labels)), restarts_per_hour=options.max_restarts_per_hour)
+    return Settings(
+        node_labels=labels(dict(options.node_labels)),
+        restarts_per_hour=options.max_restarts_per_hour,
+        hooks=options.asked(),
+    )
 
 
 def labels(given: Mapping[str, str]) -> dict[str, str]:

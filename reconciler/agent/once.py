@@ -177,8 +177,8 @@ def roll_forward(places: Places, name: str) -> Done:
 
 async def _alone(places: Places, work: Callable[[Reconciler], Awaitable[Outcome]]) -> Outcome:
     """Without a source: nothing is started or pruned."""
-    settings = AgentOptions.remembered(remembered_flags(places)).settings(places, owner_id(places))
-    reconciler = _reconciler(places, settings, None)
+    options = AgentOptions.remembered(remembered_flags(places))
+    reconciler = _reconciler(places, options.settings(places, owner_id(places)), None, node.settings(options))
     try:
         await reconciler.start()
         return await work(reconciler)
@@ -211,9 +211,7 @@ def _done(outcome: Outcome) -> Done:
     return Done(outcome.code, outcome.message)
 
 
-def _reconciler(
-    places: Places, settings: RuntimeSettings, source: Source | None, own: Settings | None = None
-) -> Reconciler:
+def _reconciler(places: Places, settings: RuntimeSettings, source: Source | None, own: Settings) -> Reconciler:
     made: list[Reconciler] = []
 
     def notify(name: str) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.agent.paths import Places
 from reconciler.runtime.build import RuntimeSettings
+
+if TYPE_CHECKING:
+    from reconciler.runtime.hooks.hooks import Hooks
+
+T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,8 @@ class AgentOptions:
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
     max_restarts_per_hour: int = 100
+    hooks: tuple[str, ...] = ()
+    hook_timeout: float = 10.0
 
     def settings(self, places: Places, owner: str) -> RuntimeSettings:
         return RuntimeSettings(
@@ -37,7 +44,14 @@ class AgentOptions:
             user_ids=self.user_ids,
             insecure_registries=self.insecure_registries,
             registry_auth=self.registry_auth,
+            hooks=self.asked(),
         )
+
+    def asked(self) -> Hooks:
+        """The hooks by their names; one that is not there any more fails when it is asked."""
+        from reconciler.runtime.hooks.hooks import Hooks, named
+
+        return Hooks([named(name) for name in self.hooks], self.hook_timeout)
 
     def remember(self) -> dict[str, Any]:
         """As it is read back from JSON, so that the same flags are seen to be the same."""
@@ -57,6 +71,8 @@ class AgentOptions:
             insecure_registries=_words(flags.get("insecure_registries")) or (),
             registry_auth=_word(flags.get("registry_auth")),
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),
+            hooks=_words(flags.get("hooks")) or (),
+            hook_timeout=_number(flags.get("hook_timeout"), 10.0),
         )
 
 
@@ -64,8 +80,8 @@ def _word(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _number(value: object, default: int) -> int:
-    return value if isinstance(value, int) else default
+def _number(value: object, default: T) -> T:
+    return value if isinstance(value, type(default)) else default
 
 
 def _pairs(value: object) -> tuple[tuple[str, str], ...]:

@@ -27,13 +27,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--max-restarts-per-hour", metavar="N", help="of one container, after failures; 0: no limit (default: 100)"
     )
     group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
-    group.add_argument("--hooks", metavar="LIST", help="not supported yet")
+    group.add_argument("--hooks", metavar="LIST", help="programs and entry points that are asked about each container")
+    group.add_argument("--hook-timeout", metavar="DURATION", help="what each hook may take (default: 10s)")
 
 
 def chosen(args: argparse.Namespace) -> AgentOptions:
-    for flag in ("docker_agent_image", "hooks"):
-        if getattr(args, flag) is not None:
-            raise ReconcilerError(f"--{flag.replace('_', '-')} is not supported yet; leave it out")
+    if args.docker_agent_image is not None:
+        raise ReconcilerError("--docker-agent-image is not supported yet; leave it out")
     return AgentOptions(
         containerizers=_listed(args.containerizers),
         isolation=_listed(args.isolation),
@@ -44,7 +44,33 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         insecure_registries=_listed(args.insecure_registries) or (),
         registry_auth=str(absolute(args.registry_auth)) if args.registry_auth else None,
         max_restarts_per_hour=_restarts(args.max_restarts_per_hour),
+        hooks=_hooks(args.hooks),
+        hook_timeout=_hook_timeout(args.hook_timeout),
     )
+
+
+def _hooks(given: str | None) -> tuple[str, ...]:
+    names = _listed(given) or ()
+    if names:
+        from reconciler.runtime.hooks.hooks import find
+
+        find(names)
+    return names
+
+
+def _hook_timeout(given: str | None) -> float:
+    if given is None:
+        return AgentOptions().hook_timeout
+    from reconciler.runtime.hooks.hooks import MOST_SECONDS
+    from reconciler.spec.quantities import parse_duration
+
+    try:
+        seconds = parse_duration(given)
+    except ValueError as error:
+        raise ReconcilerError(f"--hook-timeout {given}: {error}") from None
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ReconcilerError(f"--hook-timeout {given}: must be more than nothing and at most {MOST_SECONDS:g}s")
+    return seconds
 
 
 def _restarts(given: str | int | None) -> int:

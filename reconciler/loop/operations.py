@@ -1,8 +1,8 @@
 """Carries one action out for one name: the only code that tells a containerizer to do something.
 
-    start:    have its image at hand ▸ (still wanted?) ▸ end what is left of it ▸ (still wanted?)
+    start:    have its image at hand ▸ ask the hooks ▸ (still wanted?) ▸ end what is left of it ▸ (still wanted?)
               ▸ record ▸ launch ▸ record the start
-    destroy:  record that it is being removed ▸ end it ▸ forget it
+    destroy:  record that it is being removed ▸ end it ▸ tell the hooks ▸ forget it
 
 Invariants: no launch before the name's last instance is certainly gone and its record is saved; every call
 has a time limit; no decision is taken here, what fails becomes a Trouble or a run in the record.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,11 +24,15 @@ from reconciler.loop.ordering import end_stages
 from reconciler.loop.values import Action, DesiredContainer, Life, Op, Record, Trouble
 from reconciler.loop.workers import Ending, Job, Slots, Stage, Superseded
 from reconciler.runtime.containerizer import ContainerConfig, Containerizer, LaunchResult, Termination
+from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import SCHEMA
 from reconciler.states import Reason
 
 log = logging.getLogger(__name__)
+
+_REMOVALS = 3
+"""How often hooks are told of a removal that they fail at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Operations:
         ledger: Ledger,
         slots: Slots,
         limits: Limits,
+        hooks: Hooks,
         clock: Callable[[], float],
         wanted: Callable[[str], DesiredContainer | None],
         attempts: Callable[[Action], int],
@@ -60,6 +65,7 @@ class Operations:
         self._ledger = ledger
         self._slots = slots
         self._limits = limits
+        self._hooks = hooks
         self._clock = clock
         self._wanted = wanted
         self._attempts = attempts
@@ -116,8 +122,12 @@ class Operations:
         want = self._wanted(name)
         if want is not None and (refused := self._containerizer.refuses(want.spec)) is not None:
             raise Unsupported(refused)  # before what runs is ended for it: the last good version goes on
-        if want is not None and want.spec.image is not None:
-            await self._provide(job, want.spec)
+        env: Mapping[str, str] = {}
+        if want is not None:
+            if want.spec.image is not None:
+                await self._provide(job, want.spec)
+            job.stage = Stage.ASKING
+            env = await self._hooks.pre_launch(want.spec, self._ledger.sandbox(name))
             want = self._wanted(name)
             if job.superseded or want is None or want.digest != job.action.digest:
                 return Superseded.SUPERSEDED
@@ -129,7 +139,7 @@ class Operations:
         async with self._slots.lent():
             record = self._begin(job.action, want, exit)
             job.stage = Stage.LAUNCHING
-            return await self._launch(record, job.action)
+            return await self._launch(record, job.action, env)
 
     async def _provide(self, job: Job, spec: ContainerSpec) -> None:
         """Before what runs is ended, and without a slot: a pull may take its time, and may fail."""
@@ -175,7 +185,7 @@ class Operations:
                 if nested.life.starts:
                     self._ledger.save(replace(nested, life=life.renewed(nested.life.exit)))
 
-    async def _launch(self, record: Record, action: Action) -> Ending:
+    async def _launch(self, record: Record, action: Action, env: Mapping[str, str]) -> Ending:
         name = record.name
         config = ContainerConfig(
             record.spec,
@@ -183,6 +193,7 @@ class Operations:
             self._ledger.sandbox(name),
             self._ledger.logs(name),
             base=Path(record.origin.file).parent,
+            env=env,
         )
         try:
             limit = self._limits.launch + (self._limits.fetch if record.spec.uris else 0.0)
@@ -259,7 +270,20 @@ class Operations:
         if record is not None and not record.deleting:
             self._ledger.save(replace(record, deleting=True))
         await self._end(job)
+        await self._tell_the_hooks(job)
         await self._ledger.forget(name)
+
+    async def _tell_the_hooks(self, job: Job) -> None:
+        """That it is gone for good. A hook that goes on failing keeps nothing for ever."""
+        record = self._ledger.get(job.action.name)
+        if record is None:
+            return
+        try:
+            await self._hooks.remove(record.spec, self._ledger.sandbox(record.name))
+        except ReconcilerError as error:
+            if self._attempts(job.action) + 1 < _REMOVALS:
+                raise
+            log.error("%s: %s; it was asked %d times", record.name, error.message, _REMOVALS)
 
     async def _stop(self, job: Job) -> None:
         name = job.action.name

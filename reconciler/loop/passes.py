@@ -84,6 +84,7 @@ class Passes:
             ledger=self.ledger,
             slots=Slots(settings.concurrency, settings.slot_lease),
             limits=settings.limits,
+            hooks=settings.hooks,
             clock=clock,
             wanted=self._wanted,
             attempts=self._attempts,

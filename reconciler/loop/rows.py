@@ -31,6 +31,7 @@ from reconciler.loop.values import (
     over,
 )
 from reconciler.runtime.containerizer import ContainerStatus
+from reconciler.spec.model import ContainerSpec
 from reconciler.states import ContainerState, Reason, Status
 
 
@@ -107,7 +108,7 @@ class _Maker:
             parent=name.rpartition(".")[0] or None,
             type=spec.type if spec else seen.containerizer if seen else "mesos",
             status=verdict.status,
-            state=seen.state if seen else None,
+            state=seen.state if seen else self._providing(name, spec),
             ready=verdict.status is Status.RUNNING and facts.observed.ready(name),
             pid=seen.pid if seen and not over(seen) else None,
             restarts=max(life.starts - 1, 0) if life else 0,
@@ -124,6 +125,12 @@ class _Maker:
             cgroups=seen.cgroups if seen else {},
             sandbox=str(facts.sandbox(name)) if record else "",
         )
+
+    def _providing(self, name: str, spec: ContainerSpec | None) -> ContainerState | None:
+        """Nothing of it is there yet but the work on its image."""
+        if spec is None or name not in self._facts.pulls:
+            return None
+        return ContainerState.PULLING if spec.type == "docker" else ContainerState.PROVISIONING
 
     def _message(
         self,
@@ -173,7 +180,7 @@ class _Maker:
             return _Verdict(Status.STALLED, _again(trouble), trouble.reason, trouble.next_try)
         pull = facts.pulls.get(name)
         if op is not None and (op.starts or op.ends) and not (pull and seen is not None and seen.running):
-            return _Verdict(Status.PULLING, pull) if pull else self._under_way(name, op, seen)
+            return _Verdict(Status.PULLING, pull) if pull else self._under_way(name, op, seen, trouble)
         if seen is not None and seen.running:
             return self._running(name, record, seen, trouble)
         if name in self._suspended:
@@ -219,10 +226,10 @@ class _Maker:
 
     def _leaving(self, trouble: Trouble | None, action: Action | None) -> _Verdict:
         if trouble is not None and trouble.goal.startswith("destroy"):
-            return _Verdict(Status.STALLED, _again(trouble), Reason.DESTROY_FAILED, trouble.next_try)
+            return _Verdict(Status.STALLED, _again(trouble), trouble.reason, trouble.next_try)
         return _Verdict(Status.STOPPING, action.cause if action else "")
 
-    def _under_way(self, name: str, op: Op, seen: ContainerStatus | None) -> _Verdict:
+    def _under_way(self, name: str, op: Op, seen: ContainerStatus | None, trouble: Trouble | None) -> _Verdict:
         planned = self._actions.get(name)
         action = planned if planned is not None and planned.op is op else None
         note = (seen.message if seen else "") or (action.cause if action else "")
@@ -231,7 +238,10 @@ class _Maker:
         if op.ends or (seen is not None and seen.state is ContainerState.DESTROYING):
             return _Verdict(Status.STOPPING, note)
         waiting = name not in self._facts.busy
-        return _Verdict(Status.PENDING if waiting else Status.STARTING, note)
+        status = Status.PENDING if waiting else Status.STARTING
+        if trouble is not None and seen is None:  # an attempt may take its time, too
+            return _Verdict(status, f"{note}; before that: {trouble.message}", trouble.reason)
+        return _Verdict(status, note)
 
     # -- what does not run, and nothing is being done about it now ------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.loop import fuse
 from reconciler.loop.operations import Limits
+from reconciler.runtime.hooks.hooks import Hooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Settings:
     ready_patience    a name that is being started counts as tried after this time
     node_labels       of this node, for nodeSelector
     restarts_per_hour of one name, after failures; 0 for no bound
+    hooks             are asked before a start, and told of a removal
     """
 
     resync: float = 2.0
@@ -37,3 +39,4 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     node_labels: Mapping[str, str] = field(default_factory=dict)
     restarts_per_hour: int = fuse.DEFAULT
+    hooks: Hooks = field(default_factory=Hooks)

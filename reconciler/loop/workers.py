@@ -24,10 +24,14 @@ class Stage(Enum):
     """How far a worker is. What ends a container is seen through, all else may be cut short."""
 
     WAITING = "waiting"
+    ASKING = "asking the hooks"
     PROVIDING = "providing its image"
     ENDING = "ending"
     LAUNCHING = "launching"
     CHANGING = "changing"
+
+
+_CUT_SHORT = frozenset({Stage.WAITING, Stage.ASKING, Stage.PROVIDING, Stage.LAUNCHING})
 
 
 class Superseded(Enum):
@@ -50,9 +54,10 @@ class Job:
     task: asyncio.Task[Ending] | None = None
 
     def supersede(self) -> None:
-        """Something else is wanted. It stops at its next transition; a launch, a pull, the wait for a slot, at once."""
+        """Something else is wanted. It stops at its next transition; a launch, a pull, a hook, the wait for a slot, at
+        once."""
         self.superseded = True
-        if self.task is not None and self.stage in (Stage.WAITING, Stage.PROVIDING, Stage.LAUNCHING):
+        if self.task is not None and self.stage in _CUT_SHORT:
             self.task.cancel()
 
 

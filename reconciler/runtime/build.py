@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.errors import Terminal
+from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import Containerizer
+    from reconciler.runtime.fetcher.fetcher import Fetcher
     from reconciler.runtime.isolators.isolator import Isolator
     from reconciler.runtime.kernel.cgroups import CgroupMap
     from reconciler.runtime.launcher.launcher import Launcher
@@ -34,7 +36,7 @@ _END_SECONDS = 5.0
 class RuntimeSettings:
     """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
     namespaces of containers may have, FIRST-LAST. insecure_registries: spoken to in plain HTTP. registry_auth: a
-    file with credentials, as Docker's config.json."""
+    file with credentials, as Docker's config.json. hooks: asked in a launch, once what it fetches is there."""
 
     root: Path
     runtime_dir: Path
@@ -46,6 +48,7 @@ class RuntimeSettings:
     user_ids: str | None = None
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 def choose_launcher(wanted: str | None) -> tuple[str, str]:
@@ -87,10 +90,13 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
 def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
     """A containerizer ready to `recover`. Raises Terminal for settings that name what does not exist."""
     from reconciler.runtime.composing import ComposingContainerizer
+    from reconciler.runtime.fetcher.fetcher import Fetcher
 
     settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fetcher = Fetcher(settings.root / "cache" / "uris")
     makers = {"mesos": _mesos, "docker": _docker}
-    return ComposingContainerizer([makers[name](settings, notify) for name in containerizers(settings)], notify)
+    made = [makers[name](settings, fetcher, notify) for name in containerizers(settings)]
+    return ComposingContainerizer(made, notify)
 
 
 def containerizers(settings: RuntimeSettings) -> tuple[str, ...]:
@@ -111,8 +117,7 @@ def containerizers(settings: RuntimeSettings) -> tuple[str, ...]:
 Notify = Callable[[str], None]
 
 
-def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
-    from reconciler.runtime.fetcher.fetcher import Fetcher
+def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Containerizer:
     from reconciler.runtime.mesos.containerizer import MesosContainerizer
     from reconciler.runtime.provisioner.registry import Access
 
@@ -123,14 +128,15 @@ def _mesos(settings: RuntimeSettings, notify: Notify) -> Containerizer:
         runtime_dir=settings.runtime_dir,
         launcher=launcher,
         isolators=isolators,
-        fetcher=Fetcher(settings.root / "cache" / "uris"),
+        fetcher=fetcher,
         notify=notify,
         left_out=left_out,
+        hooks=settings.hooks,
         access=Access(settings.insecure_registries, settings.registry_auth),
     )
 
 
-def _docker(settings: RuntimeSettings, notify: Notify) -> Containerizer:
+def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Containerizer:
     from reconciler.runtime.docker.containerizer import DockerContainerizer
     from reconciler.runtime.docker.engine import Engine
     from reconciler.runtime.docker.naming import url_of
@@ -141,7 +147,9 @@ def _docker(settings: RuntimeSettings, notify: Notify) -> Containerizer:
         isolators=_cgroup_isolators(cgroups.read_map()),
         root=settings.root,
         owner=settings.owner,
+        fetcher=fetcher,
         notify=notify,
+        hooks=settings.hooks,
     )
 
 

@@ -66,6 +66,7 @@ class ContainerConfig:
     overlay:  of what its root is made instead, which is then mounted nowhere but in the container
     owner:    (uid, gid) it runs as, once provisioned; None: as whoever we are
     base:     the directory of its spec file, where the paths it names begin
+    env:      variables that hooks add; the spec's own come before them
     """
 
     spec: ContainerSpec
@@ -76,6 +77,7 @@ class ContainerConfig:
     overlay: Overlay | None = None
     owner: tuple[int, int] | None = None
     base: Path = Path("/")
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,5 @@
-"""The variables that a spec gives its container: values, contents of files, and secrets apart from both.
+"""The variables that a spec gives its container: values, contents of files, and secrets apart from both; and those
+that hooks add, where the spec has none of that name.
 
 A secret's content goes to the payload by a descriptor of its own and is in no plan: the payload reads it right before
 it execs. One newline at the end of a file is no part of its content.
@@ -46,7 +47,8 @@ def gather(config: ContainerConfig) -> Environment:
             secret[name] = _content(config, name, value.secret_file)
         else:
             plain[name] = os.fsdecode(_content(config, name, value.from_file))
-    return Environment(plain, secret)
+    added = {name: value for name, value in config.env.items() if name not in config.spec.env}
+    return Environment({**added, **plain}, secret)
 
 
 def _content(config: ContainerConfig, name: str, path: str) -> bytes:

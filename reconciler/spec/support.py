@@ -14,7 +14,6 @@ _NOT_YET = "not supported yet"
 
 _WHOLE_FIELDS = {
     "executor": "executor",
-    "uris": "uris",
     "networks": "networks",
     "ports": "ports",
     "devices": "devices",
@@ -24,7 +23,7 @@ _WHOLE_FIELDS = {
 _BY_ENGINES = frozenset({"networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
-_NATIVE = frozenset({"uris", "isolators", "devices"})
+_NATIVE = frozenset({"isolators", "devices"})
 """Of these, what containers of type mesos have already."""
 
 _LIMITS = frozenset({"disk"})

@@ -23,7 +23,7 @@ from tests.e2e.checks import (
     until,
 )
 from tests.e2e.conftest import live
-from tests.e2e.world import World, document, sleeper
+from tests.e2e.world import CHECKOUT, World, document, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 QUICK = {"initial": "100ms", "max": "300ms"}
@@ -190,6 +190,29 @@ def test_health_checks_are_made_inside(world: World) -> None:
     with world.agent():
         state(world, "web", "Running")
         until(world, "web", lambda row: row["ready"], "is ready", 20)
+
+
+def test_what_it_fetches_and_what_hooks_add_is_there_before_it_runs(world: World, server: engine.Server) -> None:
+    """And what an interrupted launch made, found by its labels, is started as it is, not made a second time."""
+    world.variables["REGISTER"] = str(world.aside)
+    (world.specs / "note").write_text("fetched")
+    shell = "cat /mnt/mesos/sandbox/note; echo; echo $REGISTERED_AT; exec sleep infinity"
+    world.write("web.yaml", boxed("web", "sh", "-c", shell, uris=[{"uri": "note"}]))
+    with world.agent("--hooks", CHECKOUT / "examples" / "hooks" / "register"):
+        instance(world, "web")
+        eventually(lambda: len(world.reconciler("logs", "web").stdout.split()) == 2, "it has said both")
+        assert world.reconciler("logs", "web").stdout.split() == ["fetched", str(world.aside / "web")]
+        assert (world.aside / "web").read_text().split() == ["docker", str(world.sandbox("web"))]
+    made = inspected(server, world, "web")
+    server.api.remove_container(made["Id"], force=True)
+    body = {**made["Config"], "HostConfig": made["HostConfig"], "Hostname": None}
+    left = server.api.create_container_from_config(body, made["Name"].lstrip("/"))["Id"]
+    with world.agent("--hooks", CHECKOUT / "examples" / "hooks" / "register"):
+        instance(world, "web")
+        assert inspected(server, world, "web")["Id"] == left
+        world.delete("web.yaml")
+        gone(world, "web")
+    assert not (world.aside / "web").exists()
 
 
 def test_its_output_can_be_read_and_a_further_process_run(world: World) -> None:

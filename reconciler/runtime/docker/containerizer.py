@@ -1,7 +1,7 @@
 """The docker containerizer: containers of `type: docker` on a Docker Engine, through its API.
 
     provide   pull the image
-    launch    create, labelled ▸ start ▸ RUNNING
+    launch    FETCHING: uris, hooks ▸ create, labelled ▸ start ▸ RUNNING             (launching.py)
     end       seen by listing; events of the engine only shorten the wait
     destroy   DESTROYING: signal ▸ grace ▸ kill ▸ remove, each of them repeatable
 
@@ -15,12 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +32,13 @@ from reconciler.runtime.containerizer import (
     Termination,
     Usage,
 )
-from reconciler.runtime.docker import images, mapping, naming, probing, reading
+from reconciler.runtime.docker import images, launching, mapping, naming, probing, reading
 from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
+from reconciler.runtime.docker.launching import Launching
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.docker.tracked import Tracked
-from reconciler.runtime.environment import gather
+from reconciler.runtime.fetcher.fetcher import Fetcher
+from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.runtime.isolators.isolator import Context, Isolator
 from reconciler.runtime.mesos.measuring import merged
 from reconciler.states import ContainerState, Reason
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 KILL_SECONDS = 10.0
-_NOT_FOUND, _CONFLICT = 404, 409
+_NOT_FOUND = 404
 
 Json = dict[str, Any]
 
@@ -66,13 +66,24 @@ class DockerContainerizer:
         isolators: Sequence[Isolator],
         root: Path,
         owner: str,
+        fetcher: Fetcher,
         notify: Callable[[str], None],
+        hooks: Hooks | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._owner, self._notify, self._clock = engine, owner, notify, clock
         self._isolators = tuple(isolators)
         self._marks = Marks(root)
         self._all: dict[str, Tracked] = {}
+        self._launching = Launching(
+            engine=engine,
+            marks=self._marks,
+            owner=owner,
+            fetcher=fetcher,
+            hooks=hooks or Hooks(),
+            notify=notify,
+            clock=clock,
+        )
         self._lost = ""
         self._watching: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
@@ -139,7 +150,7 @@ class DockerContainerizer:
             name = each["Labels"].get(naming.NAME)
             if name is None or naming.DIGEST not in each["Labels"]:
                 continue
-            inspected = _inspected(api, each["Id"])
+            inspected = launching.inspected(api, each["Id"])
             if inspected is not None and not reading.never_started(inspected):
                 found[name] = inspected
         return found
@@ -195,7 +206,7 @@ class DockerContainerizer:
         self._all[config.name] = container
         async with container.lock:
             try:
-                await self._launch(container, config)
+                await self._launching.launch(container, config)
             except LaunchFailed:
                 raise  # the run is kept, with its termination
             except BaseException:
@@ -204,26 +215,6 @@ class DockerContainerizer:
                 raise
         self._notify(config.name)
         return LaunchResult.LAUNCHED
-
-    async def _launch(self, container: Tracked, config: ContainerConfig) -> None:
-        self._enter(container, ContainerState.FETCHING)
-        try:
-            env, profile = await asyncio.to_thread(_prepare, config)
-            await asyncio.to_thread(self._marks.put, config.name)
-            body = mapping.body(self._owner, config, env, profile)
-            container.id = await self._engine.call(partial(_create, self._owner, config.name, body))
-            await self._engine.call(lambda api: api.start(container.id))
-        except Refused as error:
-            await self._failed(container, error)
-        container.take_up(await self._engine.call(lambda api: api.inspect_container(container.id)), self._clock())
-
-    async def _failed(self, container: Tracked, error: Refused) -> None:
-        """A container that was made and could not be started is a run that failed; before that there was no run."""
-        if not container.id:
-            raise Retryable(f"{container.name}: {error}") from error
-        code = 127 if "not found" in str(error) or "no such file" in str(error) else 126
-        container.end(Termination(code, None, Reason.LAUNCH_FAILED, self._clock(), f"launch failed: {error}"))
-        raise LaunchFailed(f"launch failed: {error}", code) from error
 
     def _enter(self, container: Tracked, state: ContainerState) -> None:
         container.state = state
@@ -288,7 +279,7 @@ class DockerContainerizer:
         try:
             await self._engine.call(lambda api: api.kill(container.id, number))
         except Refused as error:
-            if error.status not in (_NOT_FOUND, _CONFLICT):  # gone, or not running any more
+            if error.status not in (_NOT_FOUND, launching.CONFLICT):  # gone, or not running any more
                 raise Retryable(f"{container.name}: {error}", Reason.DESTROY_FAILED) from error
             self._look.set()
             return False
@@ -300,8 +291,10 @@ class DockerContainerizer:
             if name in self._marks.names():
                 await self._remove(naming.engine_name(self._owner, name), name)
             return None
+        container.dismiss()
         async with container.lock:
-            if self._all.get(name) is not container:
+            if self._all.get(name) is not container:  # its launch came to nothing
+                await self.destroy(name, grace=grace)
                 return container.termination
             if container.state is ContainerState.RUNNING:
                 self._enter(container, ContainerState.DESTROYING)
@@ -349,47 +342,3 @@ class DockerContainerizer:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         self._engine.close()
-
-
-def _inspected(api: Any, id: str) -> Json | None:
-    """None when it is gone by now."""
-    from docker.errors import NotFound
-
-    try:
-        found: Json = api.inspect_container(id)
-    except NotFound:
-        return None
-    return found
-
-
-def _create(owner: str, name: str, body: Json, api: Any) -> str:
-    """The new container's id. One that an interrupted launch of ours left under that name makes room."""
-    from docker.errors import APIError
-
-    wanted = naming.engine_name(owner, name)
-    try:
-        return str(api.create_container_from_config(body, wanted)["Id"])
-    except APIError as error:
-        if error.status_code != _CONFLICT:
-            raise
-    left = _inspected(api, wanted)
-    if left is not None:
-        if left["Config"]["Labels"].get(naming.OWNER) != owner or reading.is_alive(left):
-            raise Refused(_CONFLICT, f"the engine has a container {wanted} that is not ours, or that runs")
-        api.remove_container(left["Id"], v=True, force=True)
-    return str(api.create_container_from_config(body, wanted)["Id"])
-
-
-def _prepare(config: ContainerConfig) -> tuple[Mapping[str, str], str | None]:
-    """Make the sandbox. Returns the variables, and the text of the seccomp profile, if the spec names one."""
-    config.sandbox.mkdir(mode=0o755, parents=True, exist_ok=True)
-    uid, _, gid = (config.spec.user or "").partition(":")
-    if uid.isdecimal() and (gid.isdecimal() or not gid):  # a name is the image's to know
-        os.chown(config.sandbox, int(uid), int(gid or uid))
-    env, seccomp = gather(config).plain, config.spec.security.seccomp
-    if not seccomp.startswith("/"):
-        return env, None
-    try:
-        return env, Path(seccomp).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Retryable(f"{config.name}: security.seccomp: {seccomp}: {error}") from error

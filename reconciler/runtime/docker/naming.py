@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 OWNER, NAME, DIGEST = "reconciler.owner", "reconciler.name", "reconciler.digest"
 """Labels. What has not all three, with our owner, is not ours."""
+SEAL = "reconciler.seal"
+"""A label besides: the hash of what it was made from."""
 DEFAULT_URL = "unix:///var/run/docker.sock"
 
 

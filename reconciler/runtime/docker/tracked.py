@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ from reconciler.states import ContainerState
 
 @dataclass(slots=True)
 class Tracked:
-    """id: the engine's, "" before it is made; lock: held by whoever launches or destroys it; over: set once its run has
-    ended."""
+    """id: the engine's, "" before it is made; interrupt: ends what its launch waits for; unwanted: it is to be
+    destroyed; lock: held by whoever launches or destroys it; over: set once its run has ended."""
 
     name: str
     id: str = ""
@@ -30,6 +30,8 @@ class Tracked:
     message: str = ""
     namespaces: dict[str, int] = field(default_factory=dict)
     cgroups: dict[str, str] = field(default_factory=dict)
+    interrupt: Callable[[], object] = lambda: None
+    unwanted: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -66,6 +68,11 @@ class Tracked:
             self.cgroups = cgroups.directories_of(state["Pid"])
         if self.state is not ContainerState.DESTROYING:
             self.state = ContainerState.RUNNING
+
+    def dismiss(self) -> None:
+        """Nobody wants it: its launch, if there is one, goes no further than what it asks of the engine right now."""
+        self.unwanted = True
+        self.interrupt()
 
     def end(self, termination: Termination) -> None:
         self.termination, self.state, self.pid = termination, None, None

@@ -29,6 +29,7 @@ from reconciler.runtime.containerizer import (
     Usage,
 )
 from reconciler.runtime.fetcher.fetcher import Fetcher
+from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.launcher import Launcher
@@ -69,6 +70,7 @@ class MesosContainerizer:
         fetcher: Fetcher,
         notify: Callable[[str], None],
         left_out: Set[str] = frozenset(),
+        hooks: Hooks | None = None,
         access: Access | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -77,7 +79,7 @@ class MesosContainerizer:
         self._shop = Workshop(launcher, tuple(isolators), checkpoints, pins, self._images, notify, clock)
         self._endings = Endings(self._shop)
         self._watching = Watching(self._shop, self._endings.limit)
-        self._launching = Launching(self._shop, self._endings, fetcher, boot)
+        self._launching = Launching(self._shop, self._endings, fetcher, hooks or Hooks(), boot)
         self._recovery = Recovery(self._shop, self._endings, self._watching, boot)
         self._left_out = left_out
         self._rotating: asyncio.Task[None] | None = None

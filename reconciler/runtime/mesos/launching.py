@@ -3,7 +3,7 @@
     PROVISIONING  its root from its image ▸ checkpoint, root file system, account, sandbox              (preparing.py)
     PREPARING     cgroups ▸ each isolator's prepare, in order ▸ the launch plan ▸ fork, child blocked ▸ checkpoint
     ISOLATING     each isolator's isolate with the pid
-    FETCHING      what the spec wants in the sandbox; takes as long as it takes, and ends when nobody wants it
+    FETCHING      what the spec wants in the sandbox ▸ hooks; takes as long as it takes, and ends when nobody wants it
     RUNNING       release ▸ the child carries its plan out and execs ▸ checkpoint
 
 The identity of the process is on disk before it is released, so a later agent knows it whatever happens.
@@ -19,6 +19,7 @@ from typing import Protocol
 from reconciler.errors import LaunchFailed, ParentEnded, Retryable
 from reconciler.runtime.containerizer import ContainerConfig, Termination
 from reconciler.runtime.fetcher.fetcher import Fetcher
+from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
 from reconciler.runtime.launcher.connection import KeeperError
@@ -43,10 +44,11 @@ class Ending(Protocol):
 
 
 class Launching:
-    def __init__(self, workshop: Workshop, ending: Ending, fetcher: Fetcher, boot: str) -> None:
+    def __init__(self, workshop: Workshop, ending: Ending, fetcher: Fetcher, hooks: Hooks, boot: str) -> None:
         self._shop = workshop
         self._ending = ending
         self._fetcher = fetcher
+        self._hooks = hooks
         self._boot = boot
 
     async def launch(self, config: ContainerConfig, parent: Container | None) -> None:
@@ -124,7 +126,11 @@ class Launching:
             container.note(message=text)
             self._shop.notify(container.name)
 
-        fetching = asyncio.create_task(self._fetcher.fetch(config, say), name=f"fetch for {container.name}")
+        async def bring() -> None:
+            await self._fetcher.fetch(config, say)
+            await self._hooks.post_fetch(config.spec, config.sandbox)
+
+        fetching = asyncio.create_task(bring(), name=f"fetch for {container.name}")
         container.interrupt = fetching.cancel
         try:
             await fetching

@@ -93,10 +93,15 @@ def test_destroying_everything_where_nothing_is_makes_nothing(reconciler: Comman
     assert not places.root.exists() and not places.runtime_dir.exists()
 
 
-@pytest.mark.parametrize("flag", ["--docker-agent-image", "--hooks"])
-def test_a_flag_without_a_runtime_is_refused_in_plain_words(reconciler: Command, tmp_path: Path, flag: str) -> None:
-    said = reconciler("plan", str(tmp_path), flag, "x")
-    assert (said.code, said.err) == (1, f"reconciler: {flag} is not supported yet; leave it out\n")
+def test_a_flag_without_a_runtime_is_refused_in_plain_words(reconciler: Command, tmp_path: Path) -> None:
+    said = reconciler("plan", str(tmp_path), "--docker-agent-image", "x")
+    assert (said.code, said.err) == (1, "reconciler: --docker-agent-image is not supported yet; leave it out\n")
+
+
+@pytest.mark.parametrize(("value", "why"), [("5", "unit"), ("0s", "at most"), ("61s", "at most")])
+def test_what_a_hook_may_take_is_bounded(reconciler: Command, tmp_path: Path, value: str, why: str) -> None:
+    said = reconciler("plan", str(tmp_path), "--hook-timeout", value)
+    assert said.code == 1 and said.err.startswith(f"reconciler: --hook-timeout {value}: ") and why in said.err
 
 
 @pytest.mark.parametrize("timeout", ["5", "soon", "-1s"])
@@ -135,7 +140,7 @@ def test_a_list_in_the_file_is_one_on_the_command_line(reconciler: Command, tmp_
     config = tmp_path / "config.yaml"
     config.write_text("launcher: posix\nisolation: [filesystem/posix]\nhooks: [a, b]\n")
     said = reconciler("plan", str(tmp_path), "--config", str(config))
-    assert said.err == "reconciler: --hooks is not supported yet; leave it out\n"
+    assert said.err == "reconciler: --hooks a: no entry point of reconciler.hooks has that name; none is installed\n"
 
 
 @pytest.mark.parametrize("text", ["rot: /x", "root: 5", "- root", "root: [", "{"])

@@ -1,0 +1,158 @@
+"""The launch of a container on an engine: what it needs in its sandbox, then created and started.
+
+    FETCHING   mark ▸ sandbox, variables ▸ uris ▸ hooks; ends when nobody wants it
+    (made)     created, or what an interrupted launch left under its name adopted ▸ started
+    RUNNING
+
+The image is at hand already: it is pulled before what runs is ended for it. Invariant: the mark is on disk before
+anything is made, so that what a launch left behind is known whatever dies when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import LaunchFailed, Retryable
+from reconciler.runtime.containerizer import ContainerConfig, Termination
+from reconciler.runtime.docker import mapping, naming, reading
+from reconciler.runtime.docker.engine import Engine, Refused
+from reconciler.runtime.docker.marks import Marks
+from reconciler.runtime.docker.tracked import Tracked
+from reconciler.runtime.environment import gather
+from reconciler.runtime.fetcher.fetcher import Fetcher
+from reconciler.runtime.hooks.hooks import Hooks
+from reconciler.states import ContainerState, Reason
+
+CONFLICT = 409
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell says it
+
+Json = dict[str, Any]
+
+
+class Launching:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        marks: Marks,
+        owner: str,
+        fetcher: Fetcher,
+        hooks: Hooks,
+        notify: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine, self._marks, self._owner = engine, marks, owner
+        self._fetcher, self._hooks, self._notify, self._clock = fetcher, hooks, notify, clock
+
+    async def launch(self, container: Tracked, config: ContainerConfig) -> None:
+        """Raises LaunchFailed (kept as a run), or Retryable."""
+        container.state = ContainerState.FETCHING
+        self._notify(container.name)
+        try:
+            env, profile = await asyncio.to_thread(_prepare, config)
+            await asyncio.to_thread(self._marks.put, config.name)
+            await self._fetch(container, config)
+            body = mapping.body(self._owner, config, env, profile)
+            container.id = await self._engine.call(partial(_made, self._owner, config.name, _sealed(body)))
+            await self._engine.call(lambda api: api.start(container.id))
+        except Refused as error:
+            raise self._failed(container, error) from error
+        container.take_up(await self._engine.call(lambda api: api.inspect_container(container.id)), self._clock())
+
+    async def _fetch(self, container: Tracked, config: ContainerConfig) -> None:
+        def say(text: str) -> None:
+            container.message = text
+            self._notify(container.name)
+
+        async def bring() -> None:
+            await self._fetcher.fetch(config, say)
+            await self._hooks.post_fetch(config.spec, config.sandbox)
+
+        bringing = asyncio.create_task(bring(), name=f"fetch for {container.name}")
+        container.interrupt = bringing.cancel
+        try:
+            _still_wanted(container)
+            await bringing
+        except asyncio.CancelledError:
+            _still_wanted(container)
+            raise
+        finally:
+            container.interrupt = lambda: None
+            bringing.cancel()
+            container.message = ""
+        _still_wanted(container)
+
+    def _failed(self, container: Tracked, error: Refused) -> LaunchFailed | Retryable:
+        """A container that was made and could not be started is a run that failed; before that there was no run."""
+        if not container.id:
+            return Retryable(f"{container.name}: {error}")
+        missing = "not found" in str(error) or "no such file" in str(error)
+        code = _NOT_FOUND if missing else _NOT_EXECUTABLE
+        container.end(Termination(code, None, Reason.LAUNCH_FAILED, self._clock(), f"launch failed: {error}"))
+        return LaunchFailed(f"launch failed: {error}", code)
+
+
+def _still_wanted(container: Tracked) -> None:
+    if container.unwanted:
+        raise Retryable(f"{container.name}: was destroyed while it was launched", Reason.DESTROYED)
+
+
+def _sealed(body: Json) -> Json:
+    """With a label that says what it was made from: what an interrupted launch left is taken for ours only if it is
+    what would be made now."""
+    seal = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return {**body, "Labels": {**body["Labels"], naming.SEAL: seal}}
+
+
+def _made(owner: str, name: str, body: Json, api: Any) -> str:
+    """The container's id: a new one, or the one that an interrupted launch made and did not start."""
+    from docker.errors import APIError
+
+    wanted = naming.engine_name(owner, name)
+    try:
+        return str(api.create_container_from_config(body, wanted)["Id"])
+    except APIError as error:
+        if error.status_code != CONFLICT:
+            raise
+    left = inspected(api, wanted)
+    if left is not None:
+        labels = left["Config"]["Labels"] or {}
+        if labels.get(naming.OWNER) != owner or reading.is_alive(left):
+            raise Refused(CONFLICT, f"the engine has a container {wanted} that is not ours, or that runs")
+        if reading.never_started(left) and labels.get(naming.SEAL) == body["Labels"][naming.SEAL]:
+            return str(left["Id"])
+        api.remove_container(left["Id"], v=True, force=True)
+    return str(api.create_container_from_config(body, wanted)["Id"])
+
+
+def inspected(api: Any, id: str) -> Json | None:
+    """None when it is gone by now."""
+    from docker.errors import NotFound
+
+    try:
+        found: Json = api.inspect_container(id)
+    except NotFound:
+        return None
+    return found
+
+
+def _prepare(config: ContainerConfig) -> tuple[Mapping[str, str], str | None]:
+    """Make the sandbox. Returns the variables, and the text of the seccomp profile, if the spec names one."""
+    config.sandbox.mkdir(mode=0o755, parents=True, exist_ok=True)
+    uid, _, gid = (config.spec.user or "").partition(":")
+    if uid.isdecimal() and (gid.isdecimal() or not gid):  # a name is the image's to know
+        os.chown(config.sandbox, int(uid), int(gid or uid))
+    env, seccomp = gather(config).plain, config.spec.security.seccomp
+    if not seccomp.startswith("/"):
+        return env, None
+    try:
+        return env, Path(seccomp).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Retryable(f"{config.name}: security.seccomp: {seccomp}: {error}") from error
