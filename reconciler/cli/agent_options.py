@@ -14,7 +14,7 @@ _MOST_RESTARTS = 1000
 def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("agent")
     group.add_argument("--containerizers", metavar="LIST", help="which, in which order (default: mesos)")
-    group.add_argument("--isolation", metavar="LIST", help="isolators to use (default: all that the launcher has)")
+    group.add_argument("--isolation", metavar="LIST", help="isolators to use (default: `default`, all of our own)")
     group.add_argument("--launcher", metavar="linux|posix", help="default: linux for root where there are cgroups")
     group.add_argument("--cgroups-root", metavar="NAME", help="where our cgroups are (default: reconciler)")
     group.add_argument(

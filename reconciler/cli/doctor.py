@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, places: Places) -> int:
-    findings = [*_host(args.launcher), *_state(places)]
+    findings = [*_host(args.launcher), *_isolators(args.launcher, places), *_state(places)]
     if args.output == "json":
         print(json.dumps([{"check": name, "ok": ok, "finding": text} for name, ok, text in findings], indent=2))
     else:
@@ -87,6 +87,17 @@ def _user_namespaces() -> list[Finding]:
     why = userns.why_none_for_users()
     may = f"this kernel makes none for ordinary users: {why}" if why else "this kernel lets ordinary users make them"
     return [(name, True, f"{may}; the posix launcher makes none either way, namespaces need root")]
+
+
+def _isolators(wanted: str | None, places: Places) -> list[Finding]:
+    """Each says itself how far it works; what does not work is refused when a spec asks for it, and breaks nothing."""
+    from reconciler.runtime.build import RuntimeSettings, supported
+
+    try:
+        found = supported(RuntimeSettings(places.root, places.runtime_dir, "doctor", launcher=wanted))
+    except ReconcilerError:
+        return []  # said before
+    return [("isolator", True, f"{name}: {each.level}{f', {each.why}' if each.why else ''}") for name, each in found]
 
 
 def _state(places: Places) -> list[Finding]:

@@ -10,17 +10,18 @@ import contextlib
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.errors import Terminal
+from reconciler.errors import ReconcilerError, Terminal
 from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import Containerizer
     from reconciler.runtime.fetcher.fetcher import Fetcher
-    from reconciler.runtime.isolators.isolator import Isolator
+    from reconciler.runtime.isolators.isolator import Host, Isolator, Support
     from reconciler.runtime.kernel.cgroups import CgroupMap
     from reconciler.runtime.launcher.launcher import Launcher
     from reconciler.runtime.mesos.measuring import Sample
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec
 
 CONTAINERIZERS = ("docker", "mesos")
+DEFAULT = "default"  # in `isolation`: every isolator of our own
 LAUNCHERS = ("linux", "posix")
 _END_SECONDS = 5.0
 
@@ -49,6 +51,10 @@ class RuntimeSettings:
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
     hooks: Hooks = field(default_factory=Hooks)
+
+    def enabled(self, isolator: str) -> bool:
+        """Whether one of our own is used. `default` stands for all of these."""
+        return self.isolation is None or DEFAULT in self.isolation or isolator in self.isolation
 
 
 def choose_launcher(wanted: str | None) -> tuple[str, str]:
@@ -81,10 +87,16 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
         return mapping.refusals(spec)
     from reconciler.runtime.mesos import fit, needs
 
-    launcher, available = _available(settings)
-    isolators, left_out = _chosen(available, settings.isolation)
+    launcher, isolators, left_out = _judging(settings)
     found = fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
     return [*found, *needs.refusals(spec, isolators, left_out)]
+
+
+@lru_cache(maxsize=1)
+def _judging(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator], frozenset[str]]:
+    """For as many specs as there are."""
+    launcher, available = _available(settings)
+    return launcher, *_chosen(available, settings)
 
 
 def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
@@ -122,7 +134,7 @@ def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Conta
     from reconciler.runtime.provisioner.registry import Access
 
     launcher, available = _available(settings)
-    isolators, left_out = _chosen(available, settings.isolation)
+    isolators, left_out = _chosen(available, settings)
     return MesosContainerizer(
         root=settings.root,
         runtime_dir=settings.runtime_dir,
@@ -156,12 +168,6 @@ def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Cont
 def _available(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
     """The launcher, and every isolator that there is for it, in their fixed order."""
     from reconciler.runtime.isolators import cgroups_devices
-    from reconciler.runtime.isolators.disk_du import DiskIsolator
-    from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator, FilesystemPosixIsolator
-    from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
-    from reconciler.runtime.isolators.rlimits import RlimitsIsolator
-    from reconciler.runtime.isolators.sysctls import SysctlsIsolator
-    from reconciler.runtime.isolators.volume_sandbox_path import SandboxLinkIsolator
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.launcher.cgroup_tree import DEFAULT_CONTROLLERS, CgroupTree
     from reconciler.runtime.launcher.linux import LinuxLauncher
@@ -169,19 +175,77 @@ def _available(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
 
     name, _ = choose_launcher(settings.launcher)
     if name == "posix":
-        privileges = _privilege_isolators(settings.isolation, limited=False)
-        posix: list[Isolator] = [
-            FilesystemPosixIsolator(),
-            *_posix_isolators(),
-            SandboxLinkIsolator(),
-            DiskIsolator(),
-            RlimitsIsolator(),
-            *privileges,
-        ]
-        return PosixLauncher(settings.runtime_dir), posix
+        return PosixLauncher(settings.runtime_dir), [*_posix(settings), *_custom(settings, name)]
     host = cgroups.read_map()
     tree = CgroupTree(host, settings.cgroups_root, settings.owner, DEFAULT_CONTROLLERS | cgroups_devices.needed(host))
-    isolators: list[Isolator] = [
+    return LinuxLauncher(settings.runtime_dir, tree), [*_linux(settings, host), *_custom(settings, name)]
+
+
+def supported(settings: RuntimeSettings) -> list[tuple[str, Support]]:
+    """Each isolator there is, those of the other launcher and of other packages included, and how far it works here."""
+    from reconciler.runtime.isolators import custom
+    from reconciler.runtime.isolators.isolator import Level, Support
+    from reconciler.runtime.kernel import cgroups
+
+    name, why = choose_launcher(settings.launcher)
+    own, other = _linux(settings, cgroups.read_map()), _posix(settings)
+    if name == "posix":
+        own, other = other, own
+    found = [(each.name, each.support()) for each in own]
+    names = {each.name for each in own}
+    if name == "posix":
+        absent = Support(Level.NOT_HERE, f"it needs the linux launcher: {why}")
+        found += [(each.name, absent) for each in other if each.name not in names]
+    for each in custom.names():
+        try:
+            found.append((each, custom.load(each, _host(settings, name)).support()))
+        except ReconcilerError as error:
+            found.append((each, Support(Level.NOT_HERE, error.message)))
+    return found
+
+
+def _host(settings: RuntimeSettings, launcher: str) -> Host:
+    from reconciler.runtime.isolators.isolator import Host
+
+    return Host(settings.root, settings.runtime_dir, launcher)
+
+
+def _custom(settings: RuntimeSettings, launcher: str) -> list[Isolator]:
+    """Those of other packages that `--isolation` names."""
+    from reconciler.runtime.isolators import custom
+
+    if settings.isolation is None:
+        return []
+    host = _host(settings, launcher)
+    return [custom.load(name, host) for name in custom.names() if name in settings.isolation]
+
+
+def _posix(settings: RuntimeSettings) -> list[Isolator]:
+    """All that the posix launcher has of our own, in their fixed order."""
+    from reconciler.runtime.isolators.disk_du import DiskIsolator
+    from reconciler.runtime.isolators.filesystem import FilesystemPosixIsolator
+    from reconciler.runtime.isolators.rlimits import RlimitsIsolator
+    from reconciler.runtime.isolators.volume_sandbox_path import SandboxLinkIsolator
+
+    return [
+        FilesystemPosixIsolator(),
+        *_posix_isolators(),
+        SandboxLinkIsolator(),
+        DiskIsolator(),
+        RlimitsIsolator(),
+        *_privilege_isolators(settings, limited=False),
+    ]
+
+
+def _linux(settings: RuntimeSettings, host: CgroupMap) -> list[Isolator]:
+    """The same of the linux launcher."""
+    from reconciler.runtime.isolators.disk_du import DiskIsolator
+    from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator
+    from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
+    from reconciler.runtime.isolators.rlimits import RlimitsIsolator
+    from reconciler.runtime.isolators.sysctls import SysctlsIsolator
+
+    return [
         *_of_namespaces(settings),
         UserNamespaceIsolator(settings.runtime_dir, parse_pool(settings.user_ids), settings.owner),
         SysctlsIsolator(),
@@ -190,10 +254,9 @@ def _available(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator]]:
         DiskIsolator(),
         RlimitsIsolator(),
         *_cgroup_isolators(host),
-        *_device_isolators(host, settings.isolation),
-        *_privilege_isolators(settings.isolation, limited=True),
+        *_device_isolators(host),
+        *_privilege_isolators(settings, limited=True),
     ]
-    return LinuxLauncher(settings.runtime_dir, tree), isolators
 
 
 def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
@@ -205,7 +268,7 @@ def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
 
     network = NetworkIsolator(Record(settings.root), _network_drivers(settings))
     judged = (UserNamespaceIsolator.name, NetworkIsolator.name)
-    left_out = [name for name in judged if settings.isolation is not None and name not in settings.isolation]
+    left_out = [name for name in judged if not settings.enabled(name)]
     return [NamespacesIsolator(left_out), network]
 
 
@@ -244,39 +307,40 @@ def _posix_isolators() -> list[Isolator]:
     return [PosixCpuIsolator(), PosixMemoryIsolator()]
 
 
-def _device_isolators(host: CgroupMap, isolation: tuple[str, ...] | None) -> list[Isolator]:
-    """`cgroups/devices` is left out where the kernel will not have it, unless it was asked for by name: then that is an
-    error."""
-    from reconciler.runtime.isolators.cgroups_devices import DevicesIsolator, unavailable
+def _device_isolators(host: CgroupMap) -> list[Isolator]:
+    from reconciler.runtime.isolators.cgroups_devices import DevicesIsolator
     from reconciler.runtime.isolators.linux_devices import LinuxDevicesIsolator
 
     nodes = LinuxDevicesIsolator()
-    why = unavailable(host)
-    if why and isolation is not None and DevicesIsolator.name in isolation:
-        raise Terminal(f"--isolation {DevicesIsolator.name}: {why}")
-    return [nodes] if why else [nodes, DevicesIsolator(host, [nodes])]
+    return [nodes, DevicesIsolator(host, [nodes])]
 
 
-def _privilege_isolators(isolation: tuple[str, ...] | None, *, limited: bool) -> list[Isolator]:
+def _privilege_isolators(settings: RuntimeSettings, *, limited: bool) -> list[Isolator]:
     """limited: capabilities can be taken away here; else what an isolator of them would leave is what we hold."""
     from reconciler.runtime.isolators.capabilities import CapabilitiesIsolator, granted, present
     from reconciler.runtime.isolators.nnp import NoNewPrivilegesIsolator
     from reconciler.runtime.isolators.seccomp import SeccompIsolator
 
-    limited = limited and (isolation is None or CapabilitiesIsolator.name in isolation)
     found: list[Isolator] = [CapabilitiesIsolator()] if limited else []
-    return [*found, NoNewPrivilegesIsolator(), SeccompIsolator(granted if limited else present)]
+    left = granted if limited and settings.enabled(CapabilitiesIsolator.name) else present
+    return [*found, NoNewPrivilegesIsolator(), SeccompIsolator(left)]
 
 
-def _chosen(isolators: list[Isolator], isolation: tuple[str, ...] | None) -> tuple[list[Isolator], frozenset[str]]:
+def _chosen(available: list[Isolator], settings: RuntimeSettings) -> tuple[list[Isolator], frozenset[str]]:
     """(those that `--isolation` names, in their own fixed order, or all of them when it is not given; the names of the
-    others)."""
-    if isolation is None:
-        return isolators, frozenset()
-    known = [isolator.name for isolator in isolators]
-    if unknown := [name for name in isolation if name not in known]:
-        raise Terminal(f"--isolation: no such isolator here: {', '.join(unknown)}; there are: {', '.join(known)}")
-    return [each for each in isolators if each.name in isolation], frozenset(known) - set(isolation)
+    others). Raises Terminal for a name that is none, and for one that does not work here."""
+    from reconciler.runtime.isolators.isolator import Level
+
+    known = [each.name for each in available]
+    for name in settings.isolation or ():
+        if name not in known and name != DEFAULT:
+            there_are = ", ".join([DEFAULT, *known])
+            raise Terminal(f"--isolation: no such isolator here: {name}; there are: {there_are}")
+    chosen = [each for each in available if settings.enabled(each.name)]
+    for each in chosen:
+        if each.name in (settings.isolation or ()) and (support := each.support()).level is Level.NOT_HERE:
+            raise Terminal(f"--isolation {each.name}: {support.why}")
+    return chosen, frozenset(known) - {each.name for each in chosen}
 
 
 def sample(root: Path, runtime_dir: Path, owner: str, names: Collection[str] | None) -> dict[str, Sample]:

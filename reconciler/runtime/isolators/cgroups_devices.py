@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, PassiveIsolator, Support
 from reconciler.runtime.kernel import bpf, cgroups
 from reconciler.runtime.kernel.cgroups import UNIFIED, CgroupMap
 
@@ -66,10 +66,15 @@ class DevicesIsolator(PassiveIsolator):
         """givers: isolators that let containers have more than the default."""
         self._map = cgroup_map
         self._givers = tuple(givers)
+        self._unavailable = unavailable(cgroup_map)
         self.controllers = needed(cgroup_map)
 
+    def support(self) -> Support:
+        why = self._unavailable
+        return Support(Level.NOT_HERE, f"{why}; devices are not restricted") if why else Support()
+
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
-        if not config.spec.security.privileged:
+        if not config.spec.security.privileged and not self._unavailable:
             more = (rule for giver in self._givers for rule in giver.rules(config, context))
             self.restrict(context, (*DEFAULT, *more))
         return None

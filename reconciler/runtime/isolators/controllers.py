@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.errors import Retryable, Unsupported
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, PassiveIsolator, Support
 from reconciler.runtime.kernel import cgroups
 from reconciler.runtime.kernel.cgroups import CgroupMap, ControlError
 
@@ -60,6 +60,14 @@ class ControllerIsolator(PassiveIsolator):
 
     def __init__(self, cgroup_map: CgroupMap) -> None:
         self.map = cgroup_map
+
+    def support(self) -> Support:
+        """The controllers that v2 has under another's name do not count."""
+        lacking = [name for name in sorted(self.controllers) if self.map.hierarchy_of(name) is None]
+        if set(lacking) < self.controllers:
+            return Support()
+        names = " and ".join(f"`{name}`" for name in lacking)
+        return Support(Level.NOT_HERE, f"this host has no cgroup controller {names} for containers; enable it")
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         resources = config.spec.resources

@@ -54,12 +54,9 @@ class DiskIsolator(PassiveIsolator):
         return Support() if shutil.which("du") else Support(Level.NOT_HERE, "there is no program du; install coreutils")
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
-        found, support = list[str](), self.support()
-        if support.level is Level.NOT_HERE and spec.resources.limits.disk is not None:
-            found.append(f"{FIELD} cannot be watched ({support.why})")
         if spec.class_ == "debug" and spec.resources.limits.disk is not None:
-            found.append(f"{FIELD}: a container of class debug has no sandbox of its own, its parent's is used")
-        return found
+            return [f"{FIELD}: a container of class debug has no sandbox of its own, its parent's is used"]
+        return []
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         limit = config.spec.resources.limits.disk

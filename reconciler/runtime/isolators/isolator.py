@@ -106,6 +106,15 @@ class Limitation:
     ends: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What isolators of other packages are made with: the agent's directories, and the launcher, linux or posix."""
+
+    root: Path
+    runtime_dir: Path
+    launcher: str
+
+
 class Level(StrEnum):
     """How far an isolator works on this host."""
 

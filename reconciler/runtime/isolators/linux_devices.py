@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.cgroups_devices import Rule
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Mount, PassiveIsolator
+from reconciler.runtime.isolators.cgroups_devices import Rule, unavailable
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Mount, PassiveIsolator, Support
 from reconciler.runtime.isolators.namespaces import mapped
+from reconciler.runtime.kernel import cgroups
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class LinuxDevicesIsolator(PassiveIsolator):
             except OSError:
                 continue  # it may come yet
         return found
+
+    def support(self) -> Support:
+        why = unavailable(cgroups.read_map())
+        return Support(Level.PARTLY, f"nodes can be had, but nothing restricts their use: {why}") if why else Support()
 
     def rules(self, config: ContainerConfig, context: Context) -> tuple[Rule, ...]:
         return tuple(node.rule() for node in _nodes(config))

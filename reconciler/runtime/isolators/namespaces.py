@@ -13,11 +13,13 @@ itself is the business of `namespaces/user`.
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import Unsupported
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, PassiveIsolator, Support
+from reconciler.runtime.kernel.syscalls import NAMESPACES
 from reconciler.runtime.launcher.hostside import OPENED
 from reconciler.spec.namespaces import Sharing, effective
 
@@ -51,6 +53,12 @@ class NamespacesIsolator(PassiveIsolator):
     def __init__(self, left_out: Collection[str] = ()) -> None:
         """left_out: of the isolators that others ask for, those that `--isolation` does without."""
         self._left_out = frozenset(left_out)
+
+    def support(self) -> Support:
+        lacking = [name for name, (_, file) in NAMESPACES.items() if not Path(f"/proc/self/ns/{file}").exists()]
+        return (
+            Support(Level.PARTLY, f"this kernel has no namespaces for {', '.join(lacking)}") if lacking else Support()
+        )
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         field = "networks" if spec.networks else "ports" if spec.ports else ""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, PassiveIsolator, Support
 from reconciler.runtime.isolators.namespaces import entered, mapped
 from reconciler.runtime.kernel import userns
 from reconciler.runtime.launcher.pins import PINS
@@ -98,6 +98,10 @@ class UserNamespaceIsolator(PassiveIsolator):
         self._in_use = in_use
         self._held: dict[str, range] = {}  # given, and not yet, or no longer, to be seen in the kernel
         self._giving = threading.Lock()
+
+    def support(self) -> Support:
+        why = userns.why_none()
+        return Support(Level.NOT_HERE, why) if why else Support()
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         if not mapped(config, context):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, PassiveIsolator, Support
+from reconciler.runtime.kernel import rlimits
 
 
 def amount(value: int | str) -> int | None:
@@ -13,6 +14,11 @@ def amount(value: int | str) -> int | None:
 
 class RlimitsIsolator(PassiveIsolator):
     name = "posix/rlimits"
+
+    def support(self) -> Support:
+        if all(not rlimits.out_of_reach(name, None) for name in rlimits.NUMBERS):
+            return Support()
+        return Support(Level.PARTLY, "hard limits can only be lowered: to raise one needs CAP_SYS_RESOURCE")
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         if not config.spec.rlimits:

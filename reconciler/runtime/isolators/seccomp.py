@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, PassiveIsolator, Support
 from reconciler.runtime.kernel import seccomp
 from reconciler.runtime.launcher.credentials import FILTER
 from reconciler.runtime.seccomp import compiler, profile
@@ -36,6 +36,12 @@ class SeccompIsolator(PassiveIsolator):
     def __init__(self, capabilities: Callable[[Security], frozenset[str]]) -> None:
         """capabilities: what a container of this security can have at most."""
         self._capabilities = capabilities
+
+    def support(self) -> Support:
+        machine = os.uname().machine
+        if machine not in seccomp.MACHINES:
+            return Support(Level.NOT_HERE, f"there are no filters for {machine}; specs need seccomp: unconfined")
+        return Support()
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         security = config.spec.security

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Mount, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Mount, PassiveIsolator, Support
 from reconciler.runtime.isolators.volumes import flags, label, of_type
 from reconciler.runtime.kernel import rootpaths
 from reconciler.spec.model import Volume
@@ -46,6 +46,9 @@ class SandboxLinkIsolator(PassiveIsolator):
     """The same for a launcher without mounts."""
 
     name = "volume/sandbox_path"
+
+    def support(self) -> Support:
+        return Support(Level.PARTLY, "links in the sandbox: nothing at an absolute path, nothing read-only")
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
         numbers = []

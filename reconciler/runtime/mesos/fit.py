@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from reconciler.errors import Terminal
 from reconciler.runtime.isolators.filesystem import NOT_MAPPED
 from reconciler.runtime.isolators.rlimits import amount
-from reconciler.runtime.kernel import rlimits, userns
+from reconciler.runtime.kernel import rlimits
 from reconciler.runtime.provisioner import references
 from reconciler.spec.namespaces import Sharing, effective, explicit
 
@@ -31,8 +31,6 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
         if table[name] is Sharing.PRIVATE and name not in gives:
             root = "" if os.geteuid() == 0 else "namespaces need root; "
             found.append(_sentence(f"namespaces.{name}: private", launcher, f"{root}leave it out to share the host's"))
-        elif table[name] is Sharing.PRIVATE and name == "user" and (why := userns.why_none()) is not None:
-            found.append(_sentence(f"namespaces.{name}: private", launcher, why))
     if not limits:
         for name in _LIMITS:
             if getattr(spec.resources.limits, name) is not None:

@@ -1,16 +1,17 @@
 """Which isolators a spec needs, and what those that there are refuse of it. Pure, but for the isolators' own looks.
 
-A field whose isolator `--isolation` leaves out would have no effect: such a container is not run. What a launcher has
+A field whose isolator `--isolation` leaves out, or that does not work on this host, would have no effect: such a
+container is not run. What a launcher has
 no isolator for at all is the business of `fit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from reconciler.runtime.isolators import options
-from reconciler.runtime.isolators.isolator import Isolator
+from reconciler.runtime.isolators.isolator import Isolator, Level
 from reconciler.runtime.isolators.volumes import ISOLATORS as OF_VOLUMES
 from reconciler.spec.namespaces import Sharing, effective, explicit
 
@@ -34,17 +35,26 @@ _OF_FIELDS = {
 
 def refusals(spec: ContainerSpec, isolators: Sequence[Isolator], left_out: Set[str]) -> list[str]:
     """left_out: names of those that the launcher has and `--isolation` does not name."""
-    enabled = {each.name for each in isolators}
+    enabled = {each.name: each for each in isolators}
     found = []
     for field, names in _needed(spec):
-        if enabled.isdisjoint(names) and not left_out.isdisjoint(names):
-            found.append(f"spec.{field} needs the isolator {' or '.join(names)}, which --isolation leaves out")
-    if unknown := sorted(spec.isolators.keys() - enabled):
+        if why := _lacking(names, enabled, left_out):
+            found.append(f"spec.{field} needs the isolator {' or '.join(names)}, {why}")
+    if unknown := sorted(spec.isolators.keys() - enabled.keys()):
         there_are = ", ".join(sorted(enabled))
         found += [f"spec.isolators.{name}: no such isolator is enabled; there are: {there_are}" for name in unknown]
     for isolator in isolators:
         found += [*options.faults(spec, isolator), *isolator.refuses(spec)]
     return found
+
+
+def _lacking(names: Sequence[str], enabled: Mapping[str, Isolator], left_out: Set[str]) -> str:
+    """Why none of them carries it out; "" when one does, or `fit` has said so."""
+    there = [enabled[name].support() for name in names if name in enabled]
+    if there:
+        working = any(each.level is not Level.NOT_HERE for each in there)
+        return "" if working else f"which does not work here: {there[0].why}"
+    return "" if left_out.isdisjoint(names) else "which --isolation leaves out"
 
 
 def _needed(spec: ContainerSpec) -> Iterator[tuple[str, Sequence[str]]]:

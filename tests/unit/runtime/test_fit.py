@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from reconciler.runtime.kernel import userns
 from reconciler.runtime.launcher.linux import LinuxLauncher
 from reconciler.runtime.launcher.posix import PosixLauncher
 from reconciler.runtime.mesos.fit import refusals, shared_notice
@@ -65,13 +64,6 @@ def test_every_refusal_is_said_at_once() -> None:
 )
 def test_what_is_left_open_or_shared_runs_on_every_launcher(fields: dict[str, Any]) -> None:
     assert on_posix(spec(**fields)) == [] and on_linux(spec(**fields)) == []
-
-
-def test_a_kernel_that_makes_no_user_namespaces_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(userns, "why_none", lambda: "/proc/sys/user/max_user_namespaces is 0")
-    (refused,) = on_linux(spec(namespaces={"user": "private"}))
-    assert refused.startswith("spec.namespaces.user: private") and "max_user_namespaces is 0" in refused
-    assert on_linux(spec()) == []
 
 
 def test_only_root_becomes_another_user(monkeypatch: pytest.MonkeyPatch) -> None:

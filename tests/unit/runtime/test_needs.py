@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.runtime.isolators import options
+from reconciler.runtime.isolators.cgroups_mem import MemoryIsolator
+from reconciler.runtime.isolators.cgroups_pids import PidsIsolator
 from reconciler.runtime.isolators.isolator import PassiveIsolator
+from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator
+from reconciler.runtime.kernel import userns
+from reconciler.runtime.kernel.cgroups import CgroupMap
 from reconciler.runtime.mesos.needs import refusals
 from reconciler.spec.model import ContainerSpec
 
@@ -44,6 +50,25 @@ def test_a_field_is_refused_when_isolation_leaves_its_isolator_out(
     assert refused == f"spec.{field} needs the isolator {isolator}, which --isolation leaves out"
     assert refusals(spec(**fields), [named(isolator)], {"other"}) == []
     assert refusals(spec(), [], {isolator}) == [], "defaults name nothing"
+
+
+def test_what_does_not_work_here_is_refused_with_the_reason_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(userns, "why_none", lambda: "max_user_namespaces is 0")
+    nobody = CgroupMap(())
+    chain = [UserNamespaceIsolator(Path("/run"), range(1, 2), "x"), MemoryIsolator(nobody), PidsIsolator(nobody)]
+    asked = spec(namespaces={"user": "private"}, resources={"limits": {"memory": 1, "pids": 1}})
+    why = "this host has no cgroup controller `{}` for containers; enable it"
+    assert refusals(asked, chain, set()) == [
+        f"spec.{field} needs the isolator {name}, which does not work here: {reason}"
+        for field, name, reason in (
+            ("resources.limits.memory", "cgroups/mem", why.format("memory")),
+            ("resources.limits.pids", "cgroups/pids", why.format("pids")),
+            ("namespaces.user", "namespaces/user", "max_user_namespaces is 0"),
+        )
+    ]
+    assert refusals(spec(), chain, set()) == [], "what nobody asks for may be missing"
 
 
 def test_options_are_read_by_the_isolator_they_are_for() -> None:
