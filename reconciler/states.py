@@ -60,6 +60,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     UNHEALTHY = "Unhealthy"
     DISK_LIMIT_EXCEEDED = "DiskLimitExceeded"
+    PORT_NOT_GIVEN = "PortNotGiven"
     LIMIT_EXCEEDED = "LimitExceeded"
     # why a name is not run
     NOT_SUPPORTED_YET = "NotSupportedYet"

@@ -224,6 +224,7 @@ def _posix(settings: RuntimeSettings) -> list[Isolator]:
     """All that the posix launcher has of our own, in their fixed order."""
     from reconciler.runtime.isolators.disk_du import DiskIsolator
     from reconciler.runtime.isolators.filesystem import FilesystemPosixIsolator
+    from reconciler.runtime.isolators.network_ports import PortsIsolator
     from reconciler.runtime.isolators.rlimits import RlimitsIsolator
     from reconciler.runtime.isolators.volume_sandbox_path import SandboxLinkIsolator
 
@@ -232,6 +233,7 @@ def _posix(settings: RuntimeSettings) -> list[Isolator]:
         *_posix_isolators(),
         SandboxLinkIsolator(),
         DiskIsolator(),
+        PortsIsolator(),
         RlimitsIsolator(),
         *_privilege_isolators(settings, limited=False),
     ]
@@ -242,6 +244,7 @@ def _linux(settings: RuntimeSettings, host: CgroupMap) -> list[Isolator]:
     from reconciler.runtime.isolators.disk_du import DiskIsolator
     from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator
     from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
+    from reconciler.runtime.isolators.network_ports import PortsIsolator
     from reconciler.runtime.isolators.rlimits import RlimitsIsolator
     from reconciler.runtime.isolators.sysctls import SysctlsIsolator
 
@@ -252,6 +255,7 @@ def _linux(settings: RuntimeSettings, host: CgroupMap) -> list[Isolator]:
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_volume_isolators(settings),
         DiskIsolator(),
+        PortsIsolator(),
         RlimitsIsolator(),
         *_cgroup_isolators(host),
         *_device_isolators(host),

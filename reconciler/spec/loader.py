@@ -307,6 +307,9 @@ def _rule_findings(placed: tuple[Placed, ...], *, partial: bool) -> Iterator[Fin
     if len(places) == len(placed):
         for name, index, way in rules.cycles(one.spec for one in placed):
             yield Finding((*places[name], "dependsOn", index), "is a circle: " + " → ".join(way))
+        for name in rules.ports_of_another(one.spec for one in placed):
+            message = "a nested container shares its parent's network"
+            yield Finding((*places[name], "ports"), message, "name the ports at the top level")
         for name, index, message in rules.beyond_parent(one.spec for one in placed):
             yield Finding((*places[name], "devices", index), message, "give it the device too")
 

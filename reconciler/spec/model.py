@@ -122,7 +122,9 @@ class Settings(Part):
     resources: Resources = Field(default_factory=Resources, description="Requests and limits; they change in place.")
     namespaces: Namespaces = Field(default_factory=Namespaces, description="Which namespaces it has to itself.")
     networks: tuple[NetworkAttachment, ...] = Field((), description="Networks; none: loopback only if private.")
-    ports: tuple[PortMapping, ...] = Field((), description="Ports of the host that lead into the container.")
+    ports: tuple[PortMapping, ...] = Field(
+        (), description="Ports of the host that lead into a private network; on the host's, those it may listen on."
+    )
     volumes: tuple[Volume, ...] = Field((), description="What is mounted in the container.")
     security: Security = Field(default_factory=Security, description="Privileges.")
     hostname: Hostname | None = Field(None, description="Host name; gives the container a uts namespace.")

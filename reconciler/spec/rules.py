@@ -152,14 +152,35 @@ def _network(spec: ContainerSpec) -> Iterator[Violation]:
         yield "networks", "a nested container shares its parent's network", "name the networks at the top level"
     elif spec.networks and spec.namespaces.network != "private":
         yield "networks", "need a network namespace of their own", "namespaces: {network: private}"
-    if spec.ports and spec.parent is None and spec.namespaces.network != "private":
-        yield "ports", "on the host's network every port is the host's already", "namespaces: {network: private}"
+    if spec.ports and namespaces.effective(spec)["network"] is not namespaces.Sharing.PRIVATE:
+        yield from _ports_of_the_host(spec)
     seen: set[tuple[str | None, int, str]] = set()
     for index, port in enumerate(spec.ports):
         key = (port.host_ip, port.host, port.protocol)
         if key in seen:
             yield f"ports[{index}].host", f"{port.host}/{port.protocol} is mapped twice", ""
         seen.add(key)
+
+
+def _ports_of_the_host(spec: ContainerSpec) -> Iterator[Violation]:
+    """Without a network of its own they are what it may listen on."""
+    private = "namespaces: {network: private} leads ports of the host into the container"
+    if spec.type == "docker":
+        yield "ports", "on the host's network every port is the host's already", "namespaces: {network: private}"
+        return
+    for index, port in enumerate(spec.ports):
+        if port.host != port.container:
+            yield f"ports[{index}].container", f"is {port.host} itself on the host's network", private
+        if port.protocol != "tcp":
+            yield f"ports[{index}].protocol", "only tcp is watched on the host's network", private
+
+
+def ports_of_another(specs: Iterable[ContainerSpec]) -> list[str]:
+    """Nested containers that name ports, though the network is their outermost container's own."""
+    known = {spec.name: spec for spec in specs}
+    outermost = {name: known.get(name.partition(".")[0]) for name in known if "." in name}
+    found = [name for name, top in outermost.items() if top is not None and top.namespaces.network == "private"]
+    return [name for name in found if known[name].ports]
 
 
 def _sysctls(spec: ContainerSpec) -> Iterator[Violation]:

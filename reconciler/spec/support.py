@@ -45,6 +45,8 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     for name, path in _WHOLE_FIELDS.items():
         if name in (_BY_ENGINES if engine else _NATIVE):
             continue
+        if name == "ports" and spec.namespaces.network != "private":
+            continue
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)
     fields += [f"volumes[{number}].type" for number, volume in enumerate(spec.volumes) if volume.type == "image"]

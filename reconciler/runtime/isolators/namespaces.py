@@ -62,7 +62,8 @@ class NamespacesIsolator(PassiveIsolator):
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         field = "networks" if spec.networks else "ports" if spec.ports else ""
-        if field and spec.type == "mesos" and "network" in self._left_out:
+        private = effective(spec)["network"] is Sharing.PRIVATE
+        if field and private and spec.type == "mesos" and "network" in self._left_out:
             return [f"spec.{field}: --isolation leaves out network"]
         return []
 

@@ -69,6 +69,8 @@ def _needed(spec: ContainerSpec) -> Iterator[tuple[str, Sequence[str]]]:
         yield f"volumes[{number}].type", (OF_VOLUMES[volume.type],)
         yield f"volumes[{number}]", ("filesystem/linux",)
     table = effective(spec)
+    if spec.ports and table["network"] is not Sharing.PRIVATE:
+        yield "ports", ("network/ports",)
     for name in sorted(explicit(spec)):
         if table[name] is Sharing.PRIVATE:
             yield f"namespaces.{name}", ("namespaces/user",) if name == "user" else ("namespaces",)

@@ -1,0 +1,153 @@
+"""Isolator `network/ports`: a container on the host's network that listens on a TCP port that was not given to it.
+
+Looked at are containers whose spec names `ports`, or options for this isolator: what their processes, those nested in
+them included, listen on, compared with the `ports` of the container, of what is nested in it and of what is around it.
+What is wrong is reported, or ends the run with `enforce: true`. A network of its own is nobody's business here. A port
+that is not held long enough to be seen is not seen. After Mesos's isolator of that name and --enforce_container_ports;
+it knows IPv4 alone, and only the ports of a whole tree.
+
+One question to the kernel for all sockets that listen; only when one of them is no port of the container's are the
+descriptors of its processes looked through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from reconciler.errors import Terminal
+from reconciler.runtime import durable
+from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators import options
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Limitation, PassiveIsolator, Support
+from reconciler.runtime.isolators.namespaces import of_the_host
+from reconciler.runtime.kernel import cgroups, proc, sock_diag
+from reconciler.runtime.kernel.cgroups import UNIFIED
+from reconciler.runtime.kernel.sock_diag import Listener
+from reconciler.states import Reason
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import ContainerSpec
+
+_FILE = "ports.json"
+_HIGHEST = 65535
+_PRIVATE = "is for containers on the host's network"
+
+
+def _range(given: Any) -> list[int]:
+    """[first, last]"""
+    first, dash, last = given.partition("-") if isinstance(given, str) else ("", "", "")
+    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= _HIGHEST):
+        raise options.Wrong("a range of ports: 1024-49151")
+    return [int(first), int(last)]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a later agent must know. ports: [port, address or None]; range: what is looked at, both ends included."""
+
+    ports: list[tuple[int, str | None]]
+    enforce: bool = False
+    interval: float = 30.0
+    range: tuple[int, int] = (1, _HIGHEST)
+
+    def given(self, listener: Listener) -> bool:
+        return any(port == listener.port and address in (None, listener.address) for port, address in self.ports)
+
+
+class PortsIsolator(PassiveIsolator):
+    name = "network/ports"
+    options = MappingProxyType({"enforce": options.flag, "interval": options.interval, "range": _range})
+
+    def support(self) -> Support:
+        try:
+            sock_diag.listeners()
+        except OSError as error:
+            return Support(Level.NOT_HERE, f"the kernel does not say who listens (sock_diag): {error.strerror}")
+        return Support()
+
+    def refuses(self, spec: ContainerSpec) -> list[str]:
+        if self.name in spec.isolators and spec.namespaces.network == "private":
+            return [f"spec.isolators.{self.name}: {_PRIVATE}"]
+        return []
+
+    def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
+        spec, ours = config.spec, of_the_host("network", config, context)
+        if self.name in spec.isolators and not ours:
+            raise Terminal(f"{spec.name}: spec.isolators.{self.name}: {_PRIVATE}", Reason.INVALID_SPEC)
+        if ours and (spec.ports or self.name in spec.isolators):
+            state = _State([(each.host, each.host_ip) for each in spec.ports], **options.read(spec, self))
+            durable.replace(context.runtime_dir / _FILE, json.dumps(asdict(state)).encode(), sync=False)
+        return None
+
+    def every(self, context: Context) -> float | None:
+        state = _read(context, context.name)
+        return state.interval if state is not None else None
+
+    def watch(self, context: Context) -> Limitation | None:
+        state = _read(context, context.name)
+        if state is None:
+            return None
+        allowed = [state, *_others(context)]
+        first, last = state.range
+        strange = [each for each in sock_diag.listeners() if first <= each.port <= last]
+        strange = [each for each in strange if not any(other.given(each) for other in allowed)]
+        if not strange:
+            return None
+        sockets = _sockets(_processes(context))
+        wrong = [f"{_shown(each)} (process {sockets[each.inode]})" for each in strange if each.inode in sockets]
+        if not wrong:
+            return None
+        ours = sorted({port for other in allowed for port, _ in other.ports})
+        given = f"given to it: {', '.join(map(str, ours))}" if ours else "none was given to it"
+        message = f"it listens on {', '.join(wrong)}, which its ports do not name; {given}"
+        return Limitation(Reason.PORT_NOT_GIVEN, message, ends=state.enforce)
+
+
+def _shown(listener: Listener) -> str:
+    address = f"[{listener.address}]" if ":" in listener.address else listener.address
+    return f"{address}:{listener.port}"
+
+
+def _read(context: Context, name: str) -> _State | None:
+    try:
+        return _State(**json.loads((context.runtime_dir.parent / name / _FILE).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def _others(context: Context) -> Iterator[_State]:
+    """Of what is around it and what is nested in it."""
+    inside = context.name + "."
+    for entry in os.scandir(context.runtime_dir.parent):
+        if entry.name.startswith(inside) or context.name.startswith(entry.name + "."):
+            state = _read(context, entry.name)
+            if state is not None:
+                yield state
+
+
+def _processes(context: Context) -> list[int]:
+    """Whatever left its parent is still in the cgroup; without one, what is below its first processes."""
+    directory = context.cgroups.get(UNIFIED) or next(iter(context.cgroups.values()), None)
+    if directory is not None:
+        return cgroups.pids_below(directory)
+    return [pid for first in context.first for pid in (first, *proc.family(first))]
+
+
+def _sockets(pids: Iterable[int]) -> dict[int, int]:
+    """Inode → a process that has it open. One that ended, or whose descriptors are not ours to see, has none."""
+    found: dict[int, int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    target = str(Path(entry.path).readlink())
+                    if target.startswith("socket:["):
+                        found.setdefault(int(target[8:-1]), pid)
+    return found
