@@ -258,7 +258,7 @@ def _linux(settings: RuntimeSettings, host: CgroupMap) -> list[Isolator]:
         PortsIsolator(),
         RlimitsIsolator(),
         *_cgroup_isolators(host),
-        *_device_isolators(host),
+        *_device_isolators(settings, host),
         *_privilege_isolators(settings, limited=True),
     ]
 
@@ -311,12 +311,14 @@ def _posix_isolators() -> list[Isolator]:
     return [PosixCpuIsolator(), PosixMemoryIsolator()]
 
 
-def _device_isolators(host: CgroupMap) -> list[Isolator]:
+def _device_isolators(settings: RuntimeSettings, host: CgroupMap) -> list[Isolator]:
+    """Who gives devices comes before who restricts them to what was given."""
     from reconciler.runtime.isolators.cgroups_devices import DevicesIsolator
+    from reconciler.runtime.isolators.gpu_nvidia import NvidiaIsolator
     from reconciler.runtime.isolators.linux_devices import LinuxDevicesIsolator
 
-    nodes = LinuxDevicesIsolator()
-    return [nodes, DevicesIsolator(host, [nodes])]
+    nodes, gpus = LinuxDevicesIsolator(), NvidiaIsolator(settings.runtime_dir)
+    return [nodes, gpus, DevicesIsolator(host, [nodes, gpus])]
 
 
 def _privilege_isolators(settings: RuntimeSettings, *, limited: bool) -> list[Isolator]:
