@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec
 
 CONTAINERIZERS = ("docker", "mesos")
+NAMED_ONLY = frozenset({"disk/xfs"})
 DEFAULT = "default"  # in `isolation`: every isolator of our own
 LAUNCHERS = ("linux", "posix")
 _END_SECONDS = 5.0
@@ -53,8 +54,9 @@ class RuntimeSettings:
     hooks: Hooks = field(default_factory=Hooks)
 
     def enabled(self, isolator: str) -> bool:
-        """Whether one of our own is used. `default` stands for all of these."""
-        return self.isolation is None or DEFAULT in self.isolation or isolator in self.isolation
+        """Whether one of our own is used. `default` stands for all of these but those that have to be named."""
+        named = (DEFAULT,) if self.isolation is None else self.isolation
+        return isolator in named or (DEFAULT in named and isolator not in NAMED_ONLY)
 
 
 def choose_launcher(wanted: str | None) -> tuple[str, str]:
@@ -242,6 +244,7 @@ def _posix(settings: RuntimeSettings) -> list[Isolator]:
 def _linux(settings: RuntimeSettings, host: CgroupMap) -> list[Isolator]:
     """The same of the linux launcher."""
     from reconciler.runtime.isolators.disk_du import DiskIsolator
+    from reconciler.runtime.isolators.disk_xfs import XfsIsolator
     from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator
     from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator, parse_pool
     from reconciler.runtime.isolators.network_ports import PortsIsolator
@@ -254,7 +257,8 @@ def _linux(settings: RuntimeSettings, host: CgroupMap) -> list[Isolator]:
         SysctlsIsolator(),
         FilesystemLinuxIsolator(settings.root, settings.runtime_dir, host.hierarchies),
         *_volume_isolators(settings),
-        DiskIsolator(),
+        DiskIsolator(limits=not settings.enabled(XfsIsolator.name)),
+        XfsIsolator(settings.root),
         PortsIsolator(),
         RlimitsIsolator(),
         *_cgroup_isolators(host),
@@ -354,11 +358,12 @@ def sample(root: Path, runtime_dir: Path, owner: str, names: Collection[str] | N
     from reconciler.runtime.docker import naming
     from reconciler.runtime.docker.observing import sample_engine
     from reconciler.runtime.isolators.disk_du import DiskIsolator
+    from reconciler.runtime.isolators.disk_xfs import XfsIsolator
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.mesos.measuring import sample
 
     linux = _cgroup_isolators(cgroups.read_map())
-    isolators = {"linux": [*linux, DiskIsolator()], "posix": [*_posix_isolators(), DiskIsolator()]}
+    isolators = {"linux": [*linux, DiskIsolator(), XfsIsolator(root)], "posix": [*_posix_isolators(), DiskIsolator()]}
     native = sample(runtime_dir, names, lambda launcher: isolators.get(launcher, []))
     return {**sample_engine(root, owner, naming.url_of(os.environ), names, linux), **native}
 

@@ -50,6 +50,10 @@ class DiskIsolator(PassiveIsolator):
     name = "disk/du"
     options = MappingProxyType({"enforce": options.flag, "interval": options.interval})
 
+    def __init__(self, *, limits: bool = True) -> None:
+        """limits: `resources.limits.disk` is its business, and not that of `disk/xfs`."""
+        self._limits = limits
+
     def support(self) -> Support:
         return Support() if shutil.which("du") else Support(Level.NOT_HERE, "there is no program du; install coreutils")
 
@@ -59,7 +63,7 @@ class DiskIsolator(PassiveIsolator):
         return []
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
-        limit = config.spec.resources.limits.disk
+        limit = config.spec.resources.limits.disk if self._limits else None
         if limit is not None or self.name in config.spec.isolators:
             _write(context, _State(limit, **options.read(config.spec, self)))
         return None
@@ -67,7 +71,7 @@ class DiskIsolator(PassiveIsolator):
     def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
         """In force from the next look: a limit below what is used is what it is there for."""
         state = _read(context) or _State(None)
-        if state.limit != limits.disk:
+        if self._limits and state.limit != limits.disk:
             _write(context, replace(state, limit=limits.disk))
 
     def usage(self, context: Context) -> Usage:
@@ -86,6 +90,8 @@ class DiskIsolator(PassiveIsolator):
         return state.interval if state is not None else None
 
     def watch(self, context: Context) -> Limitation | None:
+        if context.sandbox is None:
+            return None
         used, state = measure(*context.sandbox), _read(context)
         durable.replace(context.runtime_dir / _USED, str(used).encode(), sync=False)
         if state is None or state.limit is None or used <= state.limit:

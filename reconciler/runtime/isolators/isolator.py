@@ -38,7 +38,7 @@ class Context:
     runtime_dir:  RUNTIME/containers/<name>, for what must not outlive a reboot
     first:        host pids of its first process and of those of what is nested in it, as far as they were forked
     inherited:    known to `prepare` only: the namespaces of its parent that are not the host's
-    sandbox:      (the top-level container's, the way from there to its own), as in ContainerConfig
+    sandbox:      (the top-level container's, the way from there to its own), as in ContainerConfig; None: its parent's
     """
 
     name: str
@@ -46,7 +46,7 @@ class Context:
     runtime_dir: Path
     first: tuple[int, ...] = ()
     inherited: frozenset[str] = frozenset()
-    sandbox: tuple[str, str] = ("", "")
+    sandbox: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

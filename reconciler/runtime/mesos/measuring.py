@@ -32,8 +32,16 @@ def context_of(run: Run, others: Iterable[Run], directory: Path) -> Context:
     inside = run.name + "."
     first = [each.pid for each in others if each.name == run.name or each.name.startswith(inside)]
     pids = tuple(pid for pid in first if pid is not None)
-    sandbox = sandbox_place(Path(run.sandbox), run.name.count(".")) if run.sandbox else ("", "")
-    return Context(run.name, run.cgroups, directory, pids, sandbox=sandbox)
+    return Context(run.name, run.cgroups, directory, pids, sandbox=_own_sandbox(run))
+
+
+def _own_sandbox(run: Run) -> tuple[str, str] | None:
+    """None for one that works in its parent's (class debug)."""
+    labels = run.name.split(".")[1:]
+    if not run.sandbox:
+        return None
+    top, beneath = sandbox_place(Path(run.sandbox), len(labels))
+    return (top, beneath) if beneath == "/".join(f"containers/{label}" for label in labels) else None
 
 
 def merged(usages: Iterable[Usage]) -> Usage:

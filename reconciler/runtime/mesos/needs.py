@@ -18,13 +18,13 @@ from reconciler.spec.namespaces import Sharing, effective, explicit
 if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec
 
-_OF_LIMITS = {
+_OF_LIMITS: Mapping[str, Sequence[str]] = {
     "cpus": ("cgroups/cpu",),
     "memory": ("cgroups/mem",),
     "pids": ("cgroups/pids",),
-    "disk": ("disk/du",),
+    "disk": ("disk/du", "disk/xfs"),
 }
-_OF_FIELDS = {
+_OF_FIELDS: Mapping[str, Sequence[str]] = {
     "devices": ("linux/devices",),
     "image": ("filesystem/linux",),
     "rootfs": ("filesystem/linux",),
