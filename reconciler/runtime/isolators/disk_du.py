@@ -128,10 +128,13 @@ def measure(top: str, beneath: str) -> int:
 
 
 def _read(context: Context) -> _State | None:
+    path = context.runtime_dir / _FILE
     try:
-        return _State(**json.loads((context.runtime_dir / _FILE).read_bytes()))
+        return _State(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError) as error:
+        raise Retryable(f"{path} cannot be read: {error}") from error
 
 
 def _write(context: Context, state: _State) -> None:

@@ -10,7 +10,6 @@ libraries are not brought along: mount them, or have them in the image. After Me
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import threading
@@ -137,8 +136,12 @@ class NvidiaIsolator(PassiveIsolator):
         """Container → minor numbers, of all that have some."""
         found = {}
         for path in self._containers.glob(f"*/{_FILE}"):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 found[path.parent.name] = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                continue  # given back just now
+            except ValueError as error:
+                raise Retryable(f"{path} cannot be read, so who has which GPU is not known: {error}") from error
         return found
 
     def _nodes(self, config: ContainerConfig, minors: list[int]) -> Iterator[Node]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from reconciler.errors import Terminal
+from reconciler.errors import Retryable, Terminal
 from reconciler.runtime import durable
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators import options
@@ -116,10 +116,13 @@ def _shown(listener: Listener) -> str:
 
 
 def _read(context: Context, name: str) -> _State | None:
+    path = context.runtime_dir.parent / name / _FILE
     try:
-        return _State(**json.loads((context.runtime_dir.parent / name / _FILE).read_bytes()))
+        return _State(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError) as error:
+        raise Retryable(f"{path} cannot be read: {error}") from error
 
 
 def _others(context: Context) -> Iterator[_State]:

@@ -39,18 +39,30 @@ class Watching:
         """It runs, or what is to be watched in it has changed."""
         for task in container.watches:
             task.cancel()
-        container.watches = [
-            asyncio.create_task(self._watch(container, isolator, turn), name=f"{isolator.name} of {container.name}")
-            for isolator, turn in self._watchers
-        ]
+        container.watches = []
+        if self._watchers:
+            container.watches = [asyncio.create_task(self._ask(container), name=f"watches of {container.name}")]
 
-    async def _watch(self, container: Container, isolator: Isolator, turn: asyncio.Semaphore) -> None:
-        """Until it has ended, or is to."""
+    async def _ask(self, container: Container) -> None:
+        """Once for all isolators: most containers have nothing to be watched."""
         context = self._shop.context(container)
-        every = await in_thread(lambda: isolator.every(context), isolator.name)
-        if every is None:
-            self._report(container, isolator, "")
-        while every is not None:
+        try:
+            found = await self._shop.each("every", lambda isolator: (isolator.name, isolator.every(context)))
+        except (OSError, ReconcilerError) as error:
+            log.warning("%s: it is not watched: %s", container.name, error)
+            return
+        seconds = dict(found)
+        for isolator, turn in self._watchers:
+            every = seconds.get(isolator.name)
+            if every is None:
+                self._report(container, isolator, "")
+                continue
+            watch = self._watch(container, isolator, turn, every)
+            container.watches.append(asyncio.create_task(watch, name=f"{isolator.name} of {container.name}"))
+
+    async def _watch(self, container: Container, isolator: Isolator, turn: asyncio.Semaphore, every: float) -> None:
+        """Until it has ended, or is to."""
+        while True:
             await asyncio.sleep(every)
             if not container.serves:
                 return
