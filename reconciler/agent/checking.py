@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.runtime.build import wrong_options
 from reconciler.spec.loader import MAX_BYTES, Document, load_bytes
 from reconciler.spec.sources import reading
 from reconciler.spec.sources.directory import DirectorySource
@@ -56,6 +57,9 @@ def _check_document(entry: FileEntry, document: Document, result: Checked) -> No
         for field_, message in unsupported(spec):
             line, column = document.locate(field_, spec.name)
             result.faults.append(f"{entry.path}:{line}:{column}: spec.{field_}: {message}")
+        if spec.isolators and spec.type == "mesos":
+            line, column = document.locate("isolators", spec.name)
+            result.faults += [f"{entry.path}:{line}:{column}: {why}" for why in wrong_options(spec)]
 
 
 def _entries(path: Path, result: Checked) -> Sequence[FileEntry]:

@@ -94,6 +94,16 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
     return [*found, *needs.refusals(spec, isolators, left_out)]
 
 
+def wrong_options(spec: ContainerSpec) -> list[str]:
+    """What is wrong with a spec's options for isolators of our own, whatever host it is for, a sentence each."""
+    from reconciler.runtime.isolators import options
+    from reconciler.runtime.kernel.cgroups import CgroupMap
+
+    nowhere = RuntimeSettings(Path("/"), Path("/"), "")
+    known = {each.name: each for each in (*_posix(nowhere), *_linux(nowhere, CgroupMap(())))}
+    return [why for name in spec.isolators if name in known for why in options.faults(spec, known[name])]
+
+
 @lru_cache(maxsize=1)
 def _judging(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator], frozenset[str]]:
     """For as many specs as there are."""

@@ -73,6 +73,9 @@ def test_why_it_is_ended_outlives_the_agent(world: World) -> None:
 def test_an_isolator_that_is_not_there_or_an_option_it_has_not_is_said_before_anything_runs(world: World) -> None:
     isolators = {"disk/du": {"intervall": "1s", "enforce": "yes"}, "disk/ssd": {}}
     world.write("web.yaml", sleeper("web", isolators=isolators))
+    answer = world.reconciler("check", world.specs)
+    assert answer.returncode == 1 and "isolators.disk/du.intervall: there is no such option" in answer.stderr
+    assert "disk/ssd" not in answer.stderr, "which another host may have"
     answer = world.reconciler("plan", world.specs)
     told = answer.stdout + answer.stderr
     assert "isolators.disk/du.intervall: there is no such option; there are: enforce, interval" in told, told

@@ -98,8 +98,8 @@ class DiskIsolator(PassiveIsolator):
             return None
         limit = format_size(state.limit)
         message = f"its sandbox takes {format_size(used)} of disk, more than resources.limits.disk: {limit}"
-        kept = "what is in the sandbox stays there for its next run" if state.enforce else "reported only"
-        return Limitation(Reason.DISK_LIMIT_EXCEEDED, f"{message}; {kept}", ends=state.enforce)
+        message += "" if state.enforce else " (reported only)"
+        return Limitation(Reason.DISK_LIMIT_EXCEEDED, message, ends=state.enforce)
 
 
 def measure(top: str, beneath: str) -> int:
