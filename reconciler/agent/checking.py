@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.runtime.build import wrong_options
+from reconciler.runtime.docker.refusals import refusals
 from reconciler.spec.loader import MAX_BYTES, Document, load_bytes
 from reconciler.spec.sources import reading
 from reconciler.spec.sources.directory import DirectorySource
@@ -54,7 +55,8 @@ def check(paths: Sequence[Path]) -> Checked:
 def _check_document(entry: FileEntry, document: Document, result: Checked) -> None:
     for spec in document.containers:
         result.names.append(spec.name)
-        for field_, message in unsupported(spec):
+        engine = refusals(spec) if spec.type == "docker" else ()
+        for field_, message in (*unsupported(spec), *engine):
             line, column = document.locate(field_, spec.name)
             result.faults.append(f"{entry.path}:{line}:{column}: spec.{field_}: {message}")
         if spec.isolators and spec.type == "mesos":

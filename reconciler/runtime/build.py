@@ -84,9 +84,9 @@ def choose_launcher(wanted: str | None) -> tuple[str, str]:
 def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
     """What the spec asks for and this host's launcher, or any engine, cannot give, a sentence each."""
     if spec.type == "docker":
-        from reconciler.runtime.docker import mapping
+        from reconciler.runtime.docker import refusals
 
-        return mapping.refusals(spec)
+        return refusals.sentences(spec)
     from reconciler.runtime.mesos import fit, needs
 
     launcher, isolators, left_out = _judging(settings)

@@ -35,6 +35,7 @@ LIVE_FIELDS = frozenset(
 )
 """Top-level fields whose change restarts nothing; `resources` are changed in place."""
 
+_LASTING = frozenset({"resources.limits.memory", "resources.limits.cpuset"})
 _SIZES = frozenset({"memory", "memorySwap", "disk", "shmSize", "maxSize"})
 _DURATIONS = frozenset({"gracePeriod", "initial", "max", "resetAfter", "maxCompletionTime", "shutdownGracePeriod"})
 
@@ -81,8 +82,10 @@ def compare_contents(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Ch
 def _classify(alias: str, path: str, old: ContainerSpec, now: Any) -> ChangeClass:
     if alias not in LIVE_FIELDS:
         return ChangeClass.RESTART
-    if old.type == "docker" and path == "resources.limits.memory" and now is None:
-        return ChangeClass.RESTART  # an engine can lower and raise a memory limit, but not remove it
+    if old.type == "docker" and path in _LASTING and now is None:
+        return ChangeClass.RESTART  # an engine can change these, but not take them back
+    if old.type == "docker" and path.startswith("resources.limits.io"):
+        return ChangeClass.RESTART  # and these only give
     return ChangeClass.LIVE
 
 

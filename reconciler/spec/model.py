@@ -21,6 +21,7 @@ from reconciler.spec.attachments import (
     Uri,
     Volume,
 )
+from reconciler.spec.engine import DockerOptions
 from reconciler.spec.isolation import Capabilities, Namespaces, Rlimit, Security
 from reconciler.spec.kinds import Duration, Flag, Hostname, Part, Text, User, refuse
 from reconciler.spec.policies import Backoff, Dependency, HealthCheck, HttpProbe, KillPolicy, Logging, TcpProbe
@@ -33,6 +34,7 @@ __all__ = [
     "Dependency",
     "Device",
     "DeviceRates",
+    "DockerOptions",
     "EnvFromFile",
     "EnvFromSecret",
     "Executor",
@@ -148,7 +150,7 @@ class Settings(Part):
     isolators: dict[Text, dict[str, Any]] = Field(
         default_factory=dict, description="Options for isolators, by the isolator's name."
     )
-    docker: dict[str, Any] = Field(default_factory=dict, description="Options that only a Docker Engine knows.")
+    docker: DockerOptions = Field(default_factory=DockerOptions, description="Options that only a Docker Engine knows.")
     node_selector: dict[Text, StrictStr] = Field(
         default_factory=dict, description="Runs only on nodes with these labels."
     )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from reconciler.spec import namespaces, targets, uris
-from reconciler.spec.model import ContainerSpec, Device, Resources, Volume
+from reconciler.spec.model import ContainerSpec, Device, DockerOptions, Resources, Volume
 from reconciler.spec.quantities import BadQuantity, format_size, parse_size
 
 Violation = tuple[str, str, str]
@@ -143,7 +143,7 @@ def _policies(spec: ContainerSpec) -> Iterator[Violation]:
             yield f"rlimits.{name}.soft", "is above the hard limit", ""
         if rlimit.soft == "unlimited" and rlimit.hard != "unlimited":
             yield f"rlimits.{name}.soft", "is above the hard limit", ""
-    if spec.docker and spec.type != "docker":
+    if spec.docker != DockerOptions() and spec.type != "docker":
         yield "docker", "these options are for a Docker Engine only", "type: docker"
 
 

@@ -18,9 +18,10 @@ _WHOLE_FIELDS = {
     "ports": "ports",
     "devices": "devices",
     "isolators": "isolators",
-    "docker": "docker",
 }
-_BY_ENGINES = frozenset({"networks", "ports", "devices", "memory_swap", "cpuset", "disk"})
+_BY_ENGINES = frozenset(
+    {"networks", "ports", "devices", "isolators", "memory_swap", "cpuset", "disk", "io", "hugepages"}
+)
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
 _NATIVE = frozenset({"isolators", "devices"})
@@ -49,7 +50,8 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
             continue
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)
-    fields += [f"volumes[{number}].type" for number, volume in enumerate(spec.volumes) if volume.type == "image"]
+    if not engine:
+        fields += [f"volumes[{number}].type" for number, volume in enumerate(spec.volumes) if volume.type == "image"]
     fields += _resources("requests", spec.resources.requests, _BY_ENGINES if engine else frozenset())
     fields += _resources("limits", spec.resources.limits, _BY_ENGINES if engine else _LIMITS)
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)

@@ -32,7 +32,7 @@ from reconciler.runtime.containerizer import (
     Termination,
     Usage,
 )
-from reconciler.runtime.docker import images, launching, mapping, naming, probing, reading
+from reconciler.runtime.docker import images, launching, mapping, naming, probing, reading, refusals
 from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
 from reconciler.runtime.docker.launching import Launching
 from reconciler.runtime.docker.marks import Marks
@@ -183,7 +183,7 @@ class DockerContainerizer:
     # ---- what the loop asks for
 
     def refuses(self, spec: ContainerSpec) -> str | None:
-        return "; ".join(mapping.refusals(spec)) or None if spec.type == "docker" else None
+        return "; ".join(refusals.sentences(spec)) or None if spec.type == "docker" else None
 
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
         if spec.type != "docker" or spec.image is None:

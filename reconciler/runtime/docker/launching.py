@@ -14,10 +14,10 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import LaunchFailed, Retryable
 from reconciler.runtime.containerizer import ContainerConfig, Termination
@@ -29,6 +29,9 @@ from reconciler.runtime.environment import gather
 from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.states import ContainerState, Reason
+
+if TYPE_CHECKING:
+    from reconciler.spec.model import NetworkAttachment
 
 CONFLICT = 409
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell says it
@@ -61,6 +64,8 @@ class Launching:
             await self._fetch(container, config)
             body = mapping.body(self._owner, config, env, profile)
             container.id = await self._engine.call(partial(_made, self._owner, config.name, _sealed(body)))
+            if more := mapping.joined(config.spec):
+                await self._engine.call(partial(_join, container.id, more))
             await self._engine.call(lambda api: api.start(container.id))
         except Refused as error:
             raise self._failed(container, error) from error
@@ -130,6 +135,20 @@ def _made(owner: str, name: str, body: Json, api: Any) -> str:
             return str(left["Id"])
         api.remove_container(left["Id"], v=True, force=True)
     return str(api.create_container_from_config(body, wanted)["Id"])
+
+
+def _join(id: str, networks: Sequence[NetworkAttachment], api: Any) -> None:
+    """Those it is not in yet: what was adopted may be."""
+    present = api.inspect_container(id)["NetworkSettings"]["Networks"]
+    for network in networks:
+        if network.name not in present:
+            api.connect_container_to_network(id, network.name, **_address(network))
+
+
+def _address(network: NetworkAttachment) -> dict[str, str]:
+    if network.ip is None:
+        return {}
+    return {"ipv6_address" if ":" in network.ip else "ipv4_address": network.ip}
 
 
 def inspected(api: Any, id: str) -> Json | None:

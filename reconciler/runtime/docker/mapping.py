@@ -1,7 +1,7 @@
 """What a spec is in the words of a Docker Engine (API 1.41, Docker 20.10): pure.
 
     body      of POST /containers/create          change    of POST /containers/ID/update, amounts that alter in place
-    refusals  what an engine cannot honour, each with the reason
+    joined    networks beyond the first, which a container is connected to before it starts
 
 Deliberate differences from `docker run`: the network is the host's unless the spec says otherwise, no_new_privs is on,
 no restart policy (the loop restarts), swap is not limited along with memory.
@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from reconciler.runtime.docker.naming import DIGEST, NAME, OWNER
+from reconciler.runtime.docker.refusals import SANDBOX
 from reconciler.runtime.isolators.cgroups_cpu import PERIOD, quota, shares
-from reconciler.spec.model import EnvFromSecret
 from reconciler.spec.namespaces import Sharing, effective
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import ContainerConfig
-    from reconciler.spec.model import ContainerSpec, ResourceAmounts, Volume
+    from reconciler.spec.engine import DockerOptions
+    from reconciler.spec.model import ContainerSpec, NetworkAttachment, ResourceAmounts, Volume
 
-SANDBOX = "/mnt/mesos/sandbox"  # as in Mesos
 Json = dict[str, Any]
 
 
@@ -34,32 +34,6 @@ def image_of(spec: ContainerSpec) -> str:
     """With the tag that the engine would assume, so that both mean the same image."""
     reference = spec.image.reference if spec.image else ""
     return reference if "@" in reference or ":" in reference.rpartition("/")[2] else f"{reference}:latest"
-
-
-def refusals(spec: ContainerSpec) -> list[str]:
-    """One sentence per thing that is asked for and that no engine can give."""
-    found = []
-    if spec.parent is not None or spec.class_ == "debug":
-        found.append("nested containers: an engine's containers stand side by side")
-    if spec.image is None:
-        found.append("image: an engine runs images only; name one")
-    if spec.rootfs is not None:
-        found.append("rootfs: an engine runs images only")
-    table = effective(spec)
-    if spec.parent is None and table["uts"] is Sharing.HOST and table["network"] is Sharing.PRIVATE:
-        found.append("namespaces.uts: host: not with a network of its own")
-    if spec.namespaces.user == "private":
-        found.append("namespaces.user: private: an engine maps users for all of its containers or for none")
-    for volume in spec.volumes:
-        if volume.type == "sandboxPath":  # by its path on the host, in which the container may have planted a link
-            found.append(f"volumes: sandboxPath: the whole sandbox is at {SANDBOX} already")
-        elif volume.type not in ("hostPath", "tmpfs", "volume"):
-            found.append(f"volumes: an engine has no volumes of type {volume.type}")
-    if any(isinstance(value, EnvFromSecret) for value in spec.env.values()):
-        found.append("env: secretFile: an engine shows every variable to whoever may ask it")
-    if spec.resources.limits.disk is not None:
-        found.append("resources.limits.disk: an engine does not limit what a container writes")
-    return [f"spec.{each}" for each in found]
 
 
 def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: str | None = None) -> Json:
@@ -83,9 +57,23 @@ def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: s
         made["User"] = spec.user
     if table["uts"] is Sharing.PRIVATE:
         made["Hostname"] = spec.hostname or spec.label
+    if spec.docker.domainname is not None:
+        made["Domainname"] = spec.docker.domainname
     if spec.ports:
         made["ExposedPorts"] = {f"{port.container}/{port.protocol}": {} for port in spec.ports}
+    if spec.networks:
+        made["NetworkingConfig"] = {"EndpointsConfig": {spec.networks[0].name: endpoint(spec.networks[0])}}
     return made
+
+
+def joined(spec: ContainerSpec) -> tuple[NetworkAttachment, ...]:
+    """An engine makes a container in one network."""
+    return spec.networks[1:]
+
+
+def endpoint(network: NetworkAttachment) -> Json:
+    family = "IPv6Address" if ":" in (network.ip or "") else "IPv4Address"
+    return {"IPAMConfig": {family: network.ip}} if network.ip else {}
 
 
 def _argv(spec: ContainerSpec) -> Json:
@@ -126,17 +114,56 @@ def _host(config: ContainerConfig, table: Mapping[str, Sharing], profile: str | 
         ],
         "Sysctls": dict(spec.sysctls),
         "Mounts": [_bind(str(config.sandbox), SANDBOX), *(_mount(config, each) for each in spec.volumes)],
-        "LogConfig": {
-            "Type": "json-file",
-            "Config": {"max-size": str(spec.logging.max_size), "max-file": str(spec.logging.max_files)},
-        },
+        "LogConfig": _log(spec),
         **_amounts(spec.resources.requests, spec.resources.limits, created=True),
+        **_rates(spec.resources.limits),
+        **_options(spec.docker),
     }
     if spec.namespaces.shm_size is not None:
         made["ShmSize"] = spec.namespaces.shm_size
     if spec.ports:
         made["PortBindings"] = _bindings(spec)
     return made
+
+
+def _log(spec: ContainerSpec) -> Json:
+    given = spec.docker
+    bounds = {"max-size": str(spec.logging.max_size), "max-file": str(spec.logging.max_files)}
+    config = given.log_options if given.log_driver is not None else {**bounds, **given.log_options}
+    return {"Type": given.log_driver or "json-file", "Config": dict(config)}
+
+
+def _rates(limits: ResourceAmounts) -> Json:
+    kinds = {
+        "BlkioDeviceReadBps": "read_bps",
+        "BlkioDeviceWriteBps": "write_bps",
+        "BlkioDeviceReadIOps": "read_iops",
+        "BlkioDeviceWriteIOps": "write_iops",
+    }
+    found = {
+        kind: [{"Path": path, "Rate": rate} for path, each in limits.io.items() if (rate := getattr(each, field))]
+        for kind, field in kinds.items()
+    }
+    return {kind: rates for kind, rates in found.items() if rates}
+
+
+def _options(given: DockerOptions) -> Json:
+    """What is not given is left to the engine."""
+    found = {
+        "Dns": list(given.dns),
+        "DnsSearch": list(given.dns_search),
+        "DnsOptions": list(given.dns_options),
+        "ExtraHosts": [f"{name}:{address}" for name, address in given.extra_hosts.items()],
+        "GroupAdd": list(given.group_add),
+        "CgroupParent": given.cgroup_parent,
+        "MemorySwappiness": given.memory_swappiness,
+        "OomScoreAdj": given.oom_score_adj,
+        "BlkioWeight": given.blkio_weight,
+        "DeviceCgroupRules": list(given.device_cgroup_rules),
+        "StorageOpt": dict(given.storage_options),
+        "Runtime": given.runtime,
+    }
+    return {key: value for key, value in found.items() if value not in (None, [], {})}
 
 
 def _network(spec: ContainerSpec, table: Mapping[str, Sharing]) -> str:
@@ -158,7 +185,9 @@ def _bindings(spec: ContainerSpec) -> Json:
 def _security(spec: ContainerSpec, profile: str | None) -> list[str]:
     """An engine takes a profile's text, not its path."""
     security = spec.security
-    options = ["no-new-privileges"] if security.no_new_privileges and not security.privileged else []
+    options = list(spec.docker.security_options)
+    if security.no_new_privileges and not security.privileged:
+        options.append("no-new-privileges")
     if security.seccomp == "unconfined":
         return [*options, "seccomp=unconfined"]
     return [*options, f"seccomp={profile}"] if profile is not None else options
@@ -176,7 +205,9 @@ def _bind(source: str, target: str, *, read_only: bool = False, propagation: str
 def _mount(config: ContainerConfig, volume: Volume) -> Json:
     target = volume.target if volume.target.startswith("/") else f"{SANDBOX}/{volume.target}"
     if volume.type == "tmpfs":
-        return {"Type": "tmpfs", "Target": target, "ReadOnly": volume.read_only}
+        options: Json = {} if volume.size is None else {"SizeBytes": volume.size}
+        options |= {} if volume.mode is None else {"Mode": int(volume.mode, 8)}
+        return {"Type": "tmpfs", "Target": target, "ReadOnly": volume.read_only, "TmpfsOptions": options}
     if volume.type == "volume":
         return {"Type": "volume", "Source": volume.source, "Target": target, "ReadOnly": volume.read_only}
     return _bind(
