@@ -37,6 +37,7 @@ END_NOW = signal.SIGRTMAX
 _ALL_SIGNALS = signal.valid_signals()
 # what an init passes on to its payload; the rest it cannot catch, or means something to itself
 FORWARDED = frozenset(_ALL_SIGNALS) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, END_NOW}
+_IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 _UMASK = 0o022
 started_with: list[tuple[int, int]] = []  # soft and hard limit of open files, once they were raised
 
@@ -47,6 +48,14 @@ def raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     started_with[:] = [(soft, hard)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def heed_signals() -> None:
+    """The keeper ignores no signal but those that Python itself does, whatever its starter ignored: that survives an
+    exec (signal(7)), and to see to it here costs each launch nothing."""
+    for number in _ALL_SIGNALS - _IGNORED_BY_PYTHON:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def run(plan: Mapping[str, Any], fds: Descriptors, title: tuple[int, int]) -> NoReturn:
@@ -144,10 +153,8 @@ def _start(plan: Mapping[str, Any], fds: Descriptors) -> NoReturn:
 
 def _forget_signals() -> None:
     """Default dispositions, empty mask, descriptors 0 to 2 only after the exec."""
-    for number in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
-        # SIGPIPE and SIGXFSZ are ignored by Python, and ignoring survives an exec (signal(7))
-        with contextlib.suppress(OSError):
-            signal.signal(number, signal.SIG_DFL)
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     syscalls.close_on_exec_from(3)
 

@@ -377,7 +377,7 @@ def main(runtime_dir: str) -> int:
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     child.raise_descriptor_limit()
     for number in _LIBC_SIGNALS:
-        syscalls.default_disposition(number)  # the others each child resets for itself, after Python's own changes
+        syscalls.default_disposition(number)  # the others: `child.heed_signals`
     _hide()
     keeper = Keeper(runtime_dir, lock, channel.listen(runtime_dir, SOCKET))
     os.write(ready_write, b"1")
@@ -393,6 +393,7 @@ def _hide() -> None:
 
 def _keep(keeper: Keeper) -> int:
     handover.code()
+    child.heed_signals()
     gc.disable()
     gc.collect()
     gc.freeze()  # children share these pages for as long as nobody writes to them
