@@ -1,6 +1,6 @@
 """All measurements, one after the other: `make bench`, or `python -m tests.bench [launch latency crowd]`.
 
-Prints tables with medians and ratios; goals are shown, never asserted. Leaves nothing behind.
+Prints tables with minima, medians and ratios; goals are shown, never asserted. Leaves nothing behind.
 """
 
 from __future__ import annotations

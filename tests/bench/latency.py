@@ -45,7 +45,7 @@ def spawn(bell: Bell, name: str, prefix: Sequence[str] = ()) -> float:
 
 def measure(base: Path, count: int) -> None:
     bell, bench = Bell(base / "bell"), Bench(base / "agent")
-    table.heading("rename of a spec to payload, milliseconds", "n", "p50", "p95", "to spawn")
+    table.heading("rename of a spec to payload, milliseconds", "n", "min", "p50", "p95", "to spawn")
 
     def series(name: str, once: Callable[[int], float], floor: Series | None = None) -> Series:
         found = Series(name, tuple(once(number) for number in range(count)))

@@ -189,7 +189,7 @@ def _in_turns(kinds: dict[str, Launch], count: int, notes: list[str]) -> dict[st
 
 
 def _print(found: dict[str, Series], notes: list[str]) -> None:
-    table.heading("launch to payload, milliseconds", "n", "p50", "p95", "to ours")
+    table.heading("launch to payload, milliseconds", "n", "min", "p50", "p95", "to ours")
     for each in found.values():
         table.show(each, found[OURS])
     for program, at_most in (("crun", 1.0), ("runc", 0.4)):
