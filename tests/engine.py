@@ -23,7 +23,22 @@ import docker
 from tests import processes
 
 IMAGE = "box:1"
-_APPLETS = ("sh", "sleep", "cat", "echo", "true", "false", "ls", "id", "env", "touch", "hostname", "httpd", "kill")
+_APPLETS = (
+    "sh",
+    "sleep",
+    "cat",
+    "echo",
+    "true",
+    "false",
+    "ls",
+    "id",
+    "env",
+    "touch",
+    "hostname",
+    "httpd",
+    "kill",
+    "stty",
+)
 
 
 def missing() -> str:

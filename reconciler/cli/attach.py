@@ -7,9 +7,11 @@ has ended, with 1 when the connection is lost. Works without an agent.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from reconciler.agent import report
+from reconciler.agent.lock import known_owner
 from reconciler.agent.paths import Places
 from reconciler.cli.names import NOT_FOUND, not_found
 from reconciler.errors import ReconcilerError
@@ -30,9 +32,12 @@ def run(args: argparse.Namespace, places: Places) -> int:
         found = checkpoints.read(args.name)
     except Unreadable as error:
         raise ReconcilerError(f"{args.name}: its checkpoint cannot be read: {error}") from error
-    if found is None and report.row(places, args.name) is None:
-        not_found(args.name)
-        return NOT_FOUND
+    if found is None:
+        if (row := report.row(places, args.name)) is None:
+            not_found(args.name)
+            return NOT_FOUND
+        if row["type"] == "docker":
+            return _to_an_engines(args, places)
 
     def runs() -> bool:
         return found is not None and proc.is_running(found.pid or 0, found.start or 0)
@@ -50,6 +55,15 @@ def run(args: argparse.Namespace, places: Places) -> int:
     lost = end is attaching.End.LOST
     what = f"{end.value}; attach again" if lost else end.value
     print(f"reconciler: {args.name}: {what}", file=sys.stderr)
+    return 1 if lost else 0
+
+
+def _to_an_engines(args: argparse.Namespace, places: Places) -> int:
+    from reconciler.runtime.docker import naming, streams
+
+    owner, url = known_owner(places) or "", naming.url_of(os.environ)
+    lost, how = streams.attach(url, owner, args.name, stdin=not args.no_stdin)
+    print(f"reconciler: {args.name}: {how}{'; attach again' if lost else ''}", file=sys.stderr)
     return 1 if lost else 0
 
 

@@ -57,12 +57,10 @@ def _in_an_engines(args: argparse.Namespace, places: Places) -> int:
     from reconciler.runtime.docker import naming, streams
 
     owner, url = known_owner(places) or "", naming.url_of(os.environ)
-    if args.stdin or args.tty:
-        there = naming.engine_name(owner, args.name)
-        raise ReconcilerError(f"{args.name} runs on a Docker Engine: for -i and -t use `docker exec -it {there}`")
     env = dict(_assignment(text) for text in args.env)
-    out, err = sys.stdout.buffer, sys.stderr.buffer
-    return streams.execute(url, owner, args.name, args.command, out, err, env=env, cwd=args.cwd)
+    if args.tty and (kind := os.environ.get("TERM")):
+        env.setdefault("TERM", kind)
+    return streams.execute(url, owner, args.name, args.command, env=env, cwd=args.cwd, stdin=args.stdin, tty=args.tty)
 
 
 def _assignment(text: str) -> tuple[str, str]:

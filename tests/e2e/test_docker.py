@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
+import struct
+import subprocess
+import termios
 from collections.abc import Iterator
 from typing import Any
 
@@ -222,4 +227,69 @@ def test_its_output_can_be_read_and_a_further_process_run(world: World) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, "out\n", "err\n")
     said = world.reconciler("exec", "--env", "A=b", "web", "--", "sh", "-c", "echo $A; echo no >&2; exit 5")
     assert (said.returncode, said.stdout, said.stderr) == (5, "b\n", "no\n")
-    assert "docker exec" in world.reconciler("exec", "-it", "web", "--", "sh").stderr
+    said = world.reconciler("exec", "-i", "web", "--", "sh", "-c", "cat; exit 6", stdin="passed on")
+    assert (said.returncode, said.stdout) == (6, "passed on")
+
+
+def test_a_terminal_on_an_engine_is_one_for_exec_and_attach(world: World) -> None:
+    """Keys, sizes, exit code, detaching; and what exec started ends with it."""
+    world.write("web.yaml", boxed("web", "sh", "-c", "while read line; do echo got $line; done", tty=True))
+    world.apply()
+    web = instance(world, "web")
+    with terminal(world, "exec", "-it", "web", "--", "sh") as shell:
+        shell.type("stty size; exit 7\n")
+        assert (shell.ended(), "31 101" in shell.shown) == (7, True), shell.shown
+    with terminal(world, "attach", "web") as attached:
+        attached.type("hello\n")
+        eventually(lambda: "got hello" in attached.shown, "the payload answers", seen=lambda: attached.shown)
+        attached.type("\x10\x11")
+        assert attached.ended() == 0 and "detached" in attached.shown
+    with terminal(world, "exec", "-it", "web", "--", "sleep", "77777") as shell:
+        eventually(lambda: sleeping(), "it runs")
+        os.kill(processes.below(shell.process.pid)[0].pid, signal.SIGTERM)
+        shell.ended()
+    eventually(lambda: not sleeping(), "it ended with its client")
+    not_restarted(world, web)
+
+
+def sleeping() -> list[int]:
+    return [each.pid for each in processes.running(["sleep", "77777"], processes.table().values())]
+
+
+class Terminal:
+    """The command on a terminal of 31 rows and 101 columns."""
+
+    def __init__(self, world: World, *arguments: str) -> None:
+        self._master, slave = os.openpty()
+        os.set_blocking(self._master, False)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 101, 0, 0))
+        streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+        # forked into a session that is not ours, and waited for here: the tests' reaper leaves it alone
+        argv = ["setsid", "--fork", "--wait", "--ctty", *world.argv(*arguments)]
+        self.process = subprocess.Popen(argv, env=world.environment(), **streams)
+        os.close(slave)
+        self._bytes = b""
+
+    @property
+    def shown(self) -> str:
+        with contextlib.suppress(OSError):
+            self._bytes += os.read(self._master, 1 << 16)
+        return self._bytes.decode(errors="replace")
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def ended(self) -> int:
+        eventually(lambda: (self.shown, self.process.poll() is not None)[1], "it is over", seen=lambda: self.shown)
+        return self.process.returncode
+
+
+@contextlib.contextmanager
+def terminal(world: World, *arguments: str) -> Iterator[Terminal]:
+    made = Terminal(world, *arguments)
+    try:
+        yield made
+    finally:
+        for each in processes.below(made.process.pid):
+            os.kill(each.pid, signal.SIGKILL)
+        made.process.wait()

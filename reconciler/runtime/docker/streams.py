@@ -1,4 +1,5 @@
-"""Output of an engine's containers, for the command line: logs, and a further process. Standard library only.
+"""What the command line has of an engine's containers: logs, a further process, the first one's own streams. Standard
+library only.
 
 An engine sends both streams in frames (stream, three zeros, length, bytes: its API's "attach" format), or, of a
 container with a terminal, the bytes alone.
@@ -6,16 +7,21 @@ container with a terminal, the bytes alone.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
+import signal
 import struct
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from reconciler.errors import ReconcilerError
-from reconciler.runtime.docker import naming, wire
+from reconciler.runtime.docker import hijack, naming, wire
+from reconciler.runtime.kernel.terminals import Size
 
-_SECONDS = 10.0
+_SECONDS, _POLL = 10.0, 0.02
 _HEADER = struct.Struct(">B3xL")
 _STDERR = 2
 _CHUNK = 1 << 16
@@ -33,20 +39,62 @@ def execute(
     owner: str,
     name: str,
     argv: Sequence[str],
-    out: BinaryIO,
-    err: BinaryIO,
     *,
     env: Mapping[str, str],
     cwd: str | None,
+    stdin: bool = False,
+    tty: bool = False,
 ) -> int:
-    """Run it inside, without standard input; its exit code. Raises ReconcilerError."""
+    """Run it inside, with our standard streams; its exit code. It ends when we do. Raises ReconcilerError."""
     container = _container(url, owner, name)
-    asked: dict[str, Any] = {"Cmd": list(argv), "AttachStdout": True, "AttachStderr": True}
-    asked |= {"Env": [f"{key}={value}" for key, value in env.items()]} | ({"WorkingDir": cwd} if cwd else {})
-    made = json.loads(_request(url, "POST", f"/containers/{container['Id']}/exec", asked).read())
-    started = _request(url, "POST", f"/exec/{made['Id']}/start", {"Detach": False, "Tty": False})
-    _copy(started, out, err, framed=True)
-    return int(wire.get(url, f"/exec/{made['Id']}/json", _SECONDS)["ExitCode"])
+    asked: dict[str, Any] = {"Cmd": list(argv), "AttachStdin": stdin, "AttachStdout": True, "AttachStderr": True}
+    asked |= {"Tty": tty, "Env": [f"{key}={value}" for key, value in env.items()]}
+    asked |= {"WorkingDir": cwd} if cwd else {}
+    id = json.loads(_request(url, "POST", f"/containers/{container['Id']}/exec", asked).read())["Id"]
+    sock, rest = hijack.opened(url, f"/exec/{id}/start", {"Detach": False, "Tty": tty})
+    try:
+        hijack.relay(sock, rest, tty=tty, stdin=stdin, detach=False, resize=_resizer(url, f"/exec/{id}"))
+        while (found := _exec(url, id))["Running"]:  # its output may end first, and is told of first
+            time.sleep(_POLL)
+    except BaseException:
+        if (found := _exec(url, id))["Running"] and found["Pid"]:  # we are ended first
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(found["Pid"], signal.SIGKILL)
+        raise
+    return int(found["ExitCode"])
+
+
+def _exec(url: str, id: str) -> Any:
+    found = wire.get(url, f"/exec/{id}/json", _SECONDS)
+    if found is None:
+        raise ReconcilerError("its exit code cannot be had: its container is gone")
+    return found
+
+
+def attach(url: str, owner: str, name: str, *, stdin: bool) -> tuple[bool, str]:
+    """The live output of its first process, and its input: (whether the connection was lost, how it ended)."""
+    container = _container(url, owner, name)
+    config, id = container["Config"], container["Id"]
+    if not container["State"]["Running"]:
+        raise ReconcilerError(f"{name} is not running")
+    if not (config["Tty"] or config["OpenStdin"]):
+        hint = "set spec.tty or spec.stdin, or use `reconciler logs -f`"
+        raise ReconcilerError(f"{name} has neither a terminal nor an open standard input: {hint}")
+    path = f"/containers/{id}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}"
+    sock, rest = hijack.opened(url, path, {})
+    resize = _resizer(url, f"/containers/{id}")
+    if hijack.relay(sock, rest, tty=config["Tty"], stdin=stdin, detach=True, resize=resize) is hijack.Over.DETACHED:
+        return False, "detached"
+    try:
+        left = wire.get(url, f"/containers/{id}/json", _SECONDS)
+    except OSError:
+        return True, "the connection was lost"
+    lost = left is not None and left["State"]["Running"]
+    return lost, "the connection was lost" if lost else "the container has ended"
+
+
+def _resizer(url: str, path: str) -> Callable[[Size], object]:
+    return lambda size: _request(url, "POST", f"{path}/resize?h={size.rows}&w={size.columns}").read()
 
 
 def _container(url: str, owner: str, name: str) -> Any:
