@@ -294,8 +294,8 @@ async def test_a_recovery_without_a_keeper_is_tried_again_and_its_containers_are
             await agent.destroy("shop")
         assert processes.alive(pids["shop"][1])
         lock.rmdir()
-        await until("it is recovered", lambda: agent.containerizer.containers() == ["shop"])
-        assert await agent.pid("shop") == pids["shop"][0] and agent.containerizer.notes() == {}
+        await until("it is recovered", lambda: agent.containerizer.notes() == {})
+        assert agent.containerizer.containers() == ["shop"] and await agent.pid("shop") == pids["shop"][0]
 
 
 # ---- an agent that dies on the way
