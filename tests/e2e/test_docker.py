@@ -129,7 +129,7 @@ def test_an_agent_that_is_killed_disturbs_nothing_and_finds_all_again(world: Wor
 def test_an_engine_that_is_away_makes_its_containers_unknown_and_stops_nothing_else(
     world: World, server: engine.Server
 ) -> None:
-    """Restarted, and paused so that it answers nobody: what runs goes on, native ones are looked after meanwhile."""
+    """Restarted: what runs goes on, native ones are looked after meanwhile."""
     world.write("web.yaml", boxed("web"))
     with world.agent():
         web = instance(world, "web")
@@ -144,6 +144,28 @@ def test_an_engine_that_is_away_makes_its_containers_unknown_and_stops_nothing_e
         state(world, "web", "Running", within=20)
         not_restarted(world, web)
         assert world.rows()["web"]["restarts"] == 0
+
+
+def test_an_engine_that_is_paused_holds_up_nothing_else(world: World, server: engine.Server) -> None:
+    """It takes every connection and answers none; what is asked of it meanwhile is done once it goes on."""
+    world.write("web.yaml", boxed("web"))
+    with world.agent():
+        web = instance(world, "web")
+        server.pause()
+        try:
+            world.write("native.yaml", sleeper("native"))
+            native = instance(world, "native")
+            os.kill(native.pid, signal.SIGKILL)
+            native = restarted(world, native)
+            world.write("late.yaml", boxed("late"))
+            world.delete("native.yaml")
+            gone(world, "native", native)
+            assert web.alive and world.rows()["web"]["pid"] == web.pid
+        finally:
+            server.go_on()
+        instance(world, "late", within=30)
+        not_restarted(world, web)
+        assert (world.rows()["web"]["restarts"], world.rows()["late"]["restarts"]) == (0, 0)
 
 
 def test_what_is_not_ours_is_not_touched(world: World, server: engine.Server) -> None:
