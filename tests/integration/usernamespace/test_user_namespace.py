@@ -179,6 +179,14 @@ async def test_it_cannot_signal_or_read_the_hosts_processes_although_it_sees_the
         assert await agent.run("shop", shell=script, **spec) == ["seen", "refused"]
 
 
+async def test_its_root_reads_nothing_of_its_init_whatever_it_may(world: World) -> None:
+    """An init's program and memory are in the eyes of the host's user namespace."""
+    peek = "for f in mem environ maps exe; do (head -c1 /proc/1/$f >/dev/null) 2>&1 && echo read $f; done; echo done"
+    async with world.agent() as agent:
+        lines = await agent.run("shop", shell=f"readlink /proc/1/exe; {peek}", **OWN, security=MAY_ALL)
+    assert lines[-1] == "done" and not [line for line in lines if line.startswith(("read", "/"))], lines
+
+
 async def test_default_privileges_hold_in_it(world: World) -> None:
     async with world.agent() as agent:
         await start(agent, "shop", init=False, **OWN)
