@@ -204,5 +204,7 @@ class ComposingContainerizer:
         for retry in self._retries:
             retry.cancel()
         await asyncio.gather(*self._retries, return_exceptions=True)
-        for containerizer in self._containerizers:
-            await containerizer.close()
+        closed = await asyncio.gather(*(one.close() for one in self._containerizers), return_exceptions=True)
+        for error in closed:  # only once each has let go
+            if isinstance(error, BaseException):
+                raise error

@@ -220,6 +220,36 @@ async def test_an_unknown_name_is_destroyed_everywhere_and_one_failure_spares_th
 
 
 @in_loop
+async def test_all_recover_at_the_same_time() -> None:
+    """Each waits for the other: one after the other would take for ever."""
+
+    class Waiting(Fake):
+        async def recover(self) -> None:
+            both.append(self.name)
+            if len(both) == 2:
+                together.set()
+            await together.wait()
+            self.has = {f"of-{self.name}"}
+
+    both, together = list[str](), asyncio.Event()
+    composed = ComposingContainerizer([Waiting("a"), Waiting("b")])
+    await composed.recover()
+    assert composed.containers() == ["of-a", "of-b"]
+
+
+@in_loop
+async def test_one_that_cannot_let_go_keeps_no_other_from_it() -> None:
+    class Failing(Fake):
+        async def close(self) -> None:
+            raise OSError("stuck")
+
+    second = Fake("b")
+    with pytest.raises(OSError, match="stuck"):
+        await ComposingContainerizer([Failing("a"), second]).close()
+    assert second.asked == ["close"]
+
+
+@in_loop
 async def test_one_that_cannot_recover_makes_its_containers_unknown_and_not_absent() -> None:
     broken, sound = Fake("a"), Fake("b")
     broken.recovery, sound.has = OSError("no engine"), {"job"}
