@@ -1,4 +1,5 @@
-"""Limits that somebody changed behind our back: what is in force, compared with what was recorded.
+"""Limits that somebody changed behind our back, and processes that somebody moved out of their cgroup: what is in
+force, compared with what was recorded.
 
     a look every `PERIOD` ─▶ Containerizer.usage ─▶ drifted(spec, usage) ─▶ differs? wake the loop, which puts it right
 
@@ -33,6 +34,8 @@ def drifted(spec: ContainerSpec, usage: Usage) -> str:
         present = usage[figure]
         if not _same(wanted, present, field):
             found.append(f"{field} is limited to {_shown(field, present)}, not to {_shown(field, wanted)}")
+    if strays := usage.get("strays"):
+        found.append(f"{strays} of its processes moved out of its cgroup")
     return f"changed by somebody else: {', '.join(found)}" if found else ""
 
 

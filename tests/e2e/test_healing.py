@@ -151,6 +151,27 @@ def test_a_limit_that_somebody_changed_is_put_back_without_a_restart(world: Worl
     assert "pids is limited to nothing, not to 50" in world.succeed("events", "web")
 
 
+def test_a_process_that_somebody_moved_out_of_its_cgroup_is_moved_back(world: World) -> None:
+    """Where it sits in every hierarchy, and the limits of a cgroup that was removed behind it; without a restart."""
+    world.write("web.yaml", sleeper("web", "400018", init=False, resources={"limits": {"pids": 50}}))
+    with world.agent():
+        before = instance(world, "web")
+        for directory in map(Path, world.rows()["web"]["cgroups"].values()):
+            home = directory.parents[2]
+            (home / "cgroup.procs").write_text(str(before.pid))
+        pids = Path(world.rows()["web"]["cgroups"]["pids"])
+        pids.rmdir()
+        for directory in world.rows()["web"]["cgroups"].values():
+            eventually(lambda own=directory: holds(own, before.pid), f"{directory} has it again", within=30)
+        limited(world, "web", "50", "pids.max")
+        not_restarted(world, before)
+    assert "1 of its processes moved out of its cgroup" in world.succeed("events", "web")
+
+
+def holds(directory: str, pid: int) -> bool:
+    return any(str(pid) in file.read_text().split() for file in Path(directory).rglob("cgroup.procs"))
+
+
 def test_a_name_that_fails_too_often_in_an_hour_stands_still(world: World) -> None:
     """Over the agent's restart, until its spec changes; the time of the next try is told."""
     failing = {"initial": "50ms", "max": "50ms"}

@@ -19,7 +19,7 @@ import os
 import re
 import signal as signals
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from reconciler.runtime.kernel import cgroups, proc
 from reconciler.runtime.kernel.cgroups import CgroupMap, Hierarchy
@@ -190,6 +190,33 @@ class CgroupTree:
 
     def populated(self, name: str) -> bool:
         return cgroups.populated(self.tracking_dir(name))
+
+    def strays(self, name: str, pids: Collection[int]) -> dict[str, list[int]]:
+        """Hierarchy → those of the container's processes that are not in its cgroup: somebody moved them out."""
+        found = {}
+        for key, path in self.paths(name).items():
+            inside = set(cgroups.pids_below(path))
+            # one that ended between the two looks is in no cgroup either
+            away = [pid for pid in pids if pid not in inside and (stat := proc.read_stat(pid)) and not stat.dead]
+            if away:
+                found[key] = away
+        return found
+
+    def gather(self, name: str, pids: Collection[int]) -> None:
+        """Bring the strays back. A cgroup that was removed behind them is made anew, without limits as yet; but for
+        that which also says what devices may be used, and for which there is only another launch."""
+        for key, away in self.strays(name, pids).items():
+            hierarchy, path = self.hierarchies[key], self.paths(name)[key]
+            if not os.path.isdir(path):
+                if hierarchy is self.tracking or "devices" in hierarchy.controllers:
+                    raise FileNotFoundError(errno.ENOENT, f"the cgroup of {name} was removed", path)
+                self._make(hierarchy, path, top_level="." not in name)
+            for pid in away:
+                try:
+                    cgroups.write(self.process_dirs(name)[key], "cgroup.procs", pid)
+                except OSError as error:
+                    if error.errno != errno.ESRCH:
+                        raise
 
     def remove(self, name: str, timeout: float) -> None:
         """Remove the container's cgroups and those nested in it, in every hierarchy of the host, within `timeout`

@@ -16,7 +16,7 @@ import fcntl
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +82,14 @@ class Launcher(Protocol):
     def places(self, name: str, *, ends: bool = True) -> dict[str, int]:
         """Of what was created, the descriptors that the fork needs, by role: the caller's to close. Blocks.
         ends: those too by which all of the container is killed when the process ends."""
+        ...
+
+    def strays(self, name: str, pids: Collection[int]) -> int:
+        """How many of the container's processes somebody moved out of what `create` made. Blocks."""
+        ...
+
+    def gather(self, name: str, pids: Collection[int]) -> None:
+        """Move them back. Blocks."""
         ...
 
     async def fork(self, fork: Fork) -> Forked: ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from reconciler.runtime.kernel.syscalls import NAMESPACES
@@ -60,6 +60,12 @@ class LinuxLauncher:
                 os.close(fd)
             raise
         return fds
+
+    def strays(self, name: str, pids: Collection[int]) -> int:
+        return len({pid for away in self.tree.strays(name, pids).values() for pid in away})
+
+    def gather(self, name: str, pids: Collection[int]) -> None:
+        self.tree.gather(name, pids)
 
     def _end_fds(self, name: str) -> dict[str, int]:
         directory = self.tree.tracking_dir(name)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from reconciler.runtime.kernel import proc
@@ -41,6 +41,12 @@ class PosixLauncher:
 
     def places(self, name: str, *, ends: bool = True) -> dict[str, int]:
         return {}
+
+    def strays(self, name: str, pids: Collection[int]) -> int:
+        return 0
+
+    def gather(self, name: str, pids: Collection[int]) -> None:
+        return None
 
     async def fork(self, fork: Fork) -> Forked:
         return await self.link.fork(fork)

@@ -141,6 +141,7 @@ class MesosContainerizer:
         if container is None or not container.alive:
             raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
         context = self._shop.context(container)
+        await self._shop.stage("gathering its processes", self._gather, container)
         await self._shop.each("update", lambda isolator: isolator.update(context, requests, limits))
         self._watching.begin(container)
 
@@ -150,9 +151,16 @@ class MesosContainerizer:
             return None
         context = self._shop.context(container)
         try:
-            return merged(await self._shop.each("usage", lambda isolator: isolator.usage(context)))
+            used = merged(await self._shop.each("usage", lambda isolator: isolator.usage(context)))
+            return {**used, "strays": await self._shop.stage("looking for strays", self._strays, container)}
         except OSError as error:
             raise Retryable(f"{name}: what it uses cannot be had: {error}", Reason.STATE_UNKNOWN) from error
+
+    def _strays(self, container: Container) -> int:
+        return self._shop.launcher.strays(container.name, _processes(container.run))
+
+    def _gather(self, container: Container) -> None:
+        self._shop.launcher.gather(container.name, _processes(container.run))
 
     async def status(self, name: str) -> ContainerStatus | None:
         if name in self._shop.quarantined:
@@ -207,6 +215,11 @@ class MesosContainerizer:
                 await asyncio.wait([container.ending], timeout=1.0)
             container.close()
         await self._shop.launcher.close()
+
+
+def _processes(run: Run) -> list[int]:
+    """Its first process and what descends from it."""
+    return [] if run.pid is None or not proc.is_running(run.pid, run.start or 0) else [run.pid, *proc.family(run.pid)]
 
 
 def _rotate(runs: list[Run]) -> None:

@@ -32,6 +32,8 @@ def limited(**limits: float) -> ContainerSpec:
         ({"pids": 7}, {}, ""),
         ({"cpus": 0.333}, {"cpu_limit": 0.33}, ""),
         ({"cpus": 0.001}, {"cpu_limit": 0.01}, ""),
+        ({}, {"strays": 0}, ""),
+        ({}, {"strays": 2}, "2 of its processes moved out of its cgroup"),
         ({"cpus": 0.5}, {"cpu_limit": 1.0}, "cpus is limited to 1, not to 0.5"),
     ],
 )
