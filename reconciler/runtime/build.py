@@ -292,7 +292,9 @@ def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
 
 def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
     """Of two with a network of the same name the first has it."""
-    return []
+    from reconciler.runtime.network.bridge import BridgeDriver
+
+    return [BridgeDriver(settings.owner)]
 
 
 def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:

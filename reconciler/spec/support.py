@@ -24,7 +24,7 @@ _BY_ENGINES = frozenset(
 )
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
-_NATIVE = frozenset({"isolators", "devices"})
+_NATIVE = frozenset({"isolators", "devices", "networks"})
 """Of these, what containers of type mesos have already."""
 
 _LIMITS = frozenset({"disk"})

@@ -52,10 +52,13 @@ class NetworkIsolator(PassiveIsolator):
                 log.warning("%s: its networks could not be undone yet: %s", name, error)
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
-        found = []
+        found, seen = list[str](), set[str]()
         for number, request in enumerate(requests(spec)):
             field = f"spec.networks[{number}]" if spec.networks else "spec.ports"
             driver = self._driver(request.network)
+            if request.network in seen:
+                found.append(f"{field}: {request.network} is there already")
+            seen.add(request.network)
             if driver is None:
                 there_are = ", ".join(sorted({name for each in self._drivers for name in each.networks()}))
                 found.append(f"{field}: there is no network {request.network}; there are: {there_are or 'none'}")

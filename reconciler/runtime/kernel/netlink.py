@@ -1,7 +1,7 @@
-"""rtnetlink(7) and one question to nfnetlink: links, addresses, routes and a shaper, as messages of our own making.
+"""rtnetlink(7): links, addresses and routes, as messages of our own making.
 
 A launch makes about ten of these; each is some 30 µs here, where a general library takes 700 µs for one, and 380 ms and
-20 MB to be imported. Layouts: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,veth,pkt_sched}.h.
+20 MB to be imported. Layouts: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,veth}.h.
 """
 
 from __future__ import annotations
@@ -20,26 +20,21 @@ Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 
-_NETLINK_NETFILTER = 12
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _ERROR, _DONE = 2, 3
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE, _NEWQDISC = 20, 22, 24, 26, 36
-_GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+_NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
-_TCA_KIND, _TCA_OPTIONS, _TBF_PARMS, _TBF_RATE64, _TBF_BURST = 1, 2, 1, 4, 6
-_NFTA_GEN_ID = 1
 _NESTED = 0x8000
 
 IFF_UP = 1
 _IFA_F_NODAD = 0x02
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTM_F_CLONED = 254, 4, 0, 1, 0x200
-_TC_H_ROOT, _LINKLAYER_ETHERNET, _TICKS_PER_US = 0xFFFFFFFF, 1, 15.625  # psched: a tick is 64 ns
 _SIOCGIFINDEX = 0x8933
 _ANSWER = 1 << 16
 
@@ -73,8 +68,8 @@ Message = tuple[str, int, int, bytes]
 class Netlink:
     """A socket in the network namespace of the thread that makes it. Not for two threads at once."""
 
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._socket.settimeout(10)
         self._socket.bind((0, 0))
         self._numbers = itertools.count(1)
@@ -174,15 +169,6 @@ class Netlink:
         return found
 
 
-def generation() -> int:
-    """Changes with every change of any nftables rules in this namespace."""
-    with Netlink(_NETLINK_NETFILTER) as netlink:
-        netlink._socket.send(_message(_GETGEN, _REQUEST, 1, struct.pack("=BBH", 0, 0, 0)))
-        _, _, body = next(_messages(netlink._socket.recv(_ANSWER)))
-        found: int = struct.unpack(">I", dict(_attributes(body[4:]))[_NFTA_GEN_ID])[0]
-        return found
-
-
 # ---- messages
 
 
@@ -198,7 +184,9 @@ def veth(name: str, *, master: int, mtu: int, inside: str, netns: int, mac: byte
     down: while the pair is made there is nobody to be up with."""
     size = _attribute(_IFLA_MTU, struct.pack("=I", mtu))
     peer = _link() + _named(inside) + size + _attribute(_IFLA_NET_NS_FD, struct.pack("=I", netns))
-    data = _attribute(_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, peer + _attribute(_IFLA_ADDRESS, mac)))
+    data = _attribute(
+        _INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, peer + _attribute(_IFLA_ADDRESS, mac))
+    )
     info = _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_INFO_KIND, b"veth") + data)
     ours = _named(name) + size + _attribute(_IFLA_MASTER, struct.pack("=I", master))
     return f"veth {name}", _NEWLINK, _CREATE | _EXCL, _link(up=True) + ours + info
@@ -210,11 +198,6 @@ def alias(name: str, text: str) -> Message:
 
 def up(index: int) -> Message:
     return "up", _SETLINK, 0, struct.pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP)
-
-
-def port_of(name: str, master: int) -> Message:
-    """Make the link a port of that bridge, and set it up."""
-    return f"port {name}", _SETLINK, 0, _link(up=True) + _named(name) + _attribute(_IFLA_MASTER, struct.pack("=I", master))
 
 
 def removal(name: str) -> Message:
@@ -234,20 +217,6 @@ def default_route(index: int, gateway: Address) -> Message:
     head = struct.pack("=BBBBBBBBI", _family(gateway), 0, 0, 0, *kinds, 0)
     payload = head + _attribute(_RTA_GATEWAY, gateway.packed) + _attribute(_RTA_OIF, struct.pack("=I", index))
     return f"default route by {gateway}", _NEWROUTE, _CREATE | _EXCL, payload
-
-
-def shaper(index: int, rate: int, burst: int, queue: int) -> Message:
-    """What leaves by the link is held back to `rate` bytes a second (tbf, tc-tbf(8)), after a burst of so many bytes;
-    more than `queue` bytes are never held."""
-    head = struct.pack("=BBHiIII", 0, 0, 0, index, 0, _TC_H_ROOT, 0)
-    ratespec = struct.pack("=BBHhHI", 0, _LINKLAYER_ETHERNET, 0, 0, 0, min(rate, 2**32 - 1))
-    ticks = min(int(burst / rate * 1e6 * _TICKS_PER_US), 2**32 - 1)
-    parameters = ratespec + bytes(12) + struct.pack("=III", queue, ticks, 0)
-    options = _attribute(_TBF_PARMS, parameters) + _attribute(_TBF_BURST, struct.pack("=I", burst))
-    if rate >= 2**32:
-        options += _attribute(_TBF_RATE64, struct.pack("=Q", rate))
-    payload = head + _attribute(_TCA_KIND, b"tbf\0") + _attribute(_TCA_OPTIONS | _NESTED, options)
-    return "shaper", _NEWQDISC, _CREATE | _EXCL, payload
 
 
 def missing(error: OSError) -> bool:
@@ -303,5 +272,3 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         size, kind, _, number, _ = struct.unpack_from("=IHHII", data, at)
         yield kind, number, data[at + 16 : at + size]
         at += size + -size % 4
-
-

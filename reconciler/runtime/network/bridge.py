@@ -1,0 +1,198 @@
+"""The driver `bridge`: a bridge of the host, and a veth pair to it for each container.
+
+    container eth0 ══ veth ══ port of the bridge (its address is the containers' gateway)
+
+Everything of ours bears the owner in its name, "rc" and six digits of it: nothing else is ever touched. The range is
+the first that collides with nothing on the host; each container has the same number in it for IPv4 and IPv6. The
+bridge comes with the first container and goes with the last. Who has which address is known from the record alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_interface
+
+from reconciler.errors import Retryable
+from reconciler.runtime.kernel import netlink, syscalls
+from reconciler.runtime.kernel.netlink import Interface, Netlink
+from reconciler.runtime.network.driver import Attachment, Held, Request
+from reconciler.states import Reason
+
+NETWORK = "bridge"
+_POOL = IPv4Network("10.213.0.0/16")
+_PREFIX = 22
+_GATEWAY = 1
+_MTU = 1500
+
+
+@dataclass(slots=True)
+class _Bridge:
+    """used: number in the range → container."""
+
+    range: IPv4Network
+    range6: IPv6Network
+    used: dict[int, str]
+
+
+class BridgeDriver:
+    name = "bridge"
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._mark = f"rc{owner[:6]}"
+        self._bridge_name = self._named("bridge", NETWORK)
+        self._bridge: _Bridge | None = None
+        self._lock = threading.Lock()
+
+    def networks(self) -> Sequence[str]:
+        return (NETWORK,)
+
+    def check(self, request: Request) -> list[str]:
+        if request.ip is None:
+            return []
+        try:
+            wanted = ip_address(request.ip)
+        except ValueError:
+            return [f"{request.ip!r} is no address"]
+        if not isinstance(wanted, IPv4Address) or wanted not in _POOL:
+            return [f"{request.ip} is not of the network's: an address of {_POOL} can be asked for"]
+        return []
+
+    def recover(self, held: Sequence[Held]) -> None:
+        """Links with our mark that no attachment stands for were left by an agent that died."""
+        with self._lock, Netlink() as here:
+            self._bridge, known = None, set[str]()
+            for each in held:
+                if each.attachment is not None:
+                    self._remember(each.request, each.attachment)
+                    known.update(each.attachment.links)
+            for link in here.links():
+                bridge = link.name == self._bridge_name
+                if link.name.startswith(self._mark) and link.name not in known and not (bridge and self._bridge):
+                    _remove(here, link.name)
+
+    def attach(self, request: Request, netns: int) -> Attachment:
+        with self._lock, Netlink() as here:
+            bridge = self._bridge or self._made(here)
+            number = self._number(bridge, request)
+            bridge.used[number] = request.container
+            addresses = (_at(bridge.range, number), _at(bridge.range6, number))
+            gateways = (bridge.range[_GATEWAY], bridge.range6[_GATEWAY])
+            link, mac = self._named(request.container, request.ifname), _mac(addresses[0].ip.packed)
+            master = here.index(self._bridge_name)
+            here.carry_out(
+                netlink.veth(link, master=master, mtu=_MTU, inside=request.ifname, netns=netns, mac=mac),
+                netlink.alias(link, f"reconciler {self._owner} {request.container} {request.ifname}"),
+            )
+        with _inside(netns) as there:
+            index = there.index(request.ifname)
+            routes = [netlink.default_route(index, gateway) for gateway in gateways] if request.default else []
+            given = [netlink.address(index, address) for address in addresses]
+            there.carry_out(netlink.up(index), *given, *routes)
+        shown = tuple(map(str, gateways)) if request.default else ()
+        return Attachment(tuple(map(str, addresses)), shown, {}, (link,))
+
+    def detach(self, request: Request, attachment: Attachment | None) -> None:
+        with self._lock, Netlink() as here:
+            _remove(here, self._named(request.container, request.ifname))
+            if self._bridge is None:
+                return
+            used = self._bridge.used
+            for number in [number for number, name in used.items() if name == request.container]:
+                del used[number]
+            if not used:
+                _remove(here, self._bridge_name)
+                self._bridge = None
+
+    def _made(self, here: Netlink) -> _Bridge:
+        """The bridge, with the first range that is free. Raises Retryable when none is."""
+        name, taken = self._bridge_name, list(_taken(here))
+        free = next((each for each in _POOL.subnets(new_prefix=_PREFIX) if not any(map(each.overlaps, taken))), None)
+        if free is None:
+            clash = next(each for each in taken if each.overlaps(_POOL))
+            raise Retryable(f"network {NETWORK}: all of {_POOL} collides with {clash} of this host")
+        made = _Bridge(free, _range6(self._owner), {})
+        _remove(here, name)  # half made, by a launch that failed
+        here.carry_out(
+            netlink.bridge(name, mtu=_MTU, mac=_mac(free[_GATEWAY].packed)),
+            netlink.alias(name, f"reconciler {self._owner} network {NETWORK}"),
+        )
+        index = here.index(name)
+        for gateway in (_at(made.range, _GATEWAY), _at(made.range6, _GATEWAY)):
+            here.carry_out(netlink.address(index, gateway))
+        self._bridge = made
+        return made
+
+    def _number(self, bridge: _Bridge, request: Request) -> int:
+        last = bridge.range.num_addresses - 2
+        if request.ip is None:
+            for number in range(_GATEWAY + 1, last + 1):
+                if number not in bridge.used:
+                    return number
+            raise Retryable(f"network {NETWORK}: all {last - 1} addresses of {bridge.range} are taken")
+        number = int(IPv4Address(request.ip)) - int(bridge.range.network_address)
+        if not _GATEWAY < number <= last:
+            raise Retryable(f"network {NETWORK}: {request.ip} is not among the addresses of {bridge.range} at present")
+        if (other := bridge.used.get(number)) is not None:
+            raise Retryable(f"network {NETWORK}: {request.ip} is that of {other}", Reason.LAUNCH_FAILED)
+        return number
+
+    def _remember(self, request: Request, attachment: Attachment) -> None:
+        first, second = (ip_interface(each).network for each in attachment.addresses)
+        assert isinstance(first, IPv4Network) and isinstance(second, IPv6Network)
+        bridge = self._bridge = self._bridge or _Bridge(first, second, {})
+        number = int(ip_interface(attachment.addresses[0]).ip) - int(first.network_address)
+        bridge.used[number] = request.container
+
+    def _named(self, *what: str) -> str:
+        """A link's name, 15 characters: the mark, and 35 bits of what it is for."""
+        digest = hashlib.sha256("\0".join((self._owner, *what)).encode()).digest()
+        return self._mark + base64.b32encode(digest)[:7].decode().lower()
+
+
+def _at(network: IPv4Network | IPv6Network, number: int) -> Interface:
+    return ip_interface(f"{network[number]}/{network.prefixlen}")
+
+
+def _mac(packed: bytes) -> bytes:
+    """Of an address, so that neighbours' tables stay true when a container comes back with the same one."""
+    return b"\x02\x52" + packed
+
+
+def _range6(owner: str) -> IPv6Network:
+    """A unique local one (RFC 4193), of the owner."""
+    return IPv6Network((b"\xfd" + hashlib.sha256(owner.encode()).digest()[:7] + bytes(8), 64))
+
+
+def _taken(here: Netlink) -> Iterator[IPv4Network]:
+    """What the host has addresses in, or routes to."""
+    for _, address in here.addresses():
+        if isinstance(address.network, IPv4Network):
+            yield address.network
+    for route in here.routes():
+        if isinstance(route.to, IPv4Network) and route.to.prefixlen:
+            yield route.to
+
+
+def _remove(here: Netlink, name: str) -> None:
+    try:
+        here.carry_out(netlink.removal(name))
+    except OSError as error:
+        if not netlink.missing(error):
+            raise
+
+
+def _inside(netns: int) -> Netlink:
+    """A socket belongs to the namespace its thread was in: one goes there, makes it, and ends."""
+
+    def make() -> Netlink:
+        syscalls.setns(netns, syscalls.CLONE_NEWNET)
+        return Netlink()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(make).result()
