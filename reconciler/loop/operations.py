@@ -124,8 +124,7 @@ class Operations:
             raise Unsupported(refused)  # before what runs is ended for it: the last good version goes on
         env: Mapping[str, str] = {}
         if want is not None:
-            if want.spec.image is not None:
-                await self._provide(job, want.spec)
+            await self._provide(job, want.spec)
             job.stage = Stage.ASKING
             env = await self._hooks.pre_launch(want.spec, self._ledger.sandbox(name))
             want = self._wanted(name)

@@ -165,7 +165,7 @@ class Containerizer(Protocol):
         ...
 
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
-        """Have the spec's image at hand, by its pull policy; nothing for a spec without one, or of another's. Asked
+        """Have the image at hand, by its pull policy, and see that host paths and user are there; not of another. Asked
         before what runs is ended for it; may take long, and is given up when cancelled. say: told of progress.
         Raises Retryable (reason ImageUnavailable), or Terminal for a reference that names no image."""
         ...

@@ -138,6 +138,24 @@ def test_a_memory_limit_below_present_usage_is_not_forced(world: World) -> None:
         not_restarted(world, before)
 
 
+def test_what_a_launch_would_not_find_ends_nothing(world: World) -> None:
+    """A host path, a root or a user that is not there: the version that runs goes on, and the reason is told."""
+    source = world.aside / "data"
+    world.write("web.yaml", sleeper("web"))
+    with world.agent():
+        before = instance(world, "web")
+        for spec, why in (
+            ({"rootfs": "/no/such/root"}, "/no/such/root"),
+            ({"user": "nobody-knows"}, "nobody-knows"),
+            ({"volumes": [{"type": "hostPath", "source": str(source), "target": "data"}]}, str(source)),
+        ):
+            world.rename_in("web.yaml", sleeper("web", **spec))
+            message_contains(world, "web", why)
+            not_restarted(world, before)
+        source.mkdir()
+        restarted(world, before)
+
+
 def test_editing_a_nested_container_restarts_it_alone(any_world: World) -> None:
     """Its parent and its sibling keep their processes."""
 

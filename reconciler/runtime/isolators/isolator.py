@@ -153,6 +153,11 @@ class Isolator(Protocol):
         """On this host, whatever a spec asks for; `doctor` prints it."""
         ...
 
+    def foresee(self, spec: ContainerSpec) -> None:
+        """Raise what `prepare` would for what the host lacks now, as far as the spec tells: asked before what runs is
+        ended for it. Blocks."""
+        ...
+
     def refuses(self, spec: ContainerSpec) -> list[str]:
         """A sentence, beginning with the field, for each thing of its own that the spec asks for and cannot be had
         here. Known without trying, and asked before what runs is ended for the spec."""
@@ -205,6 +210,9 @@ class PassiveIsolator:
 
     def support(self) -> Support:
         return Support()
+
+    def foresee(self, spec: ContainerSpec) -> None:
+        return None
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         return []

@@ -18,7 +18,7 @@ from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Mount, Pa
 from reconciler.runtime.isolators.namespaces import mapped
 from reconciler.runtime.isolators.volumes import flags, label, of_type
 from reconciler.runtime.kernel import mountinfo
-from reconciler.spec.model import Volume
+from reconciler.spec.model import ContainerSpec, Volume
 from reconciler.states import Reason
 
 _PEERS = {"shared": ("shared:",), "slave": ("shared:", "master:")}
@@ -30,6 +30,11 @@ class HostPathIsolator(PassiveIsolator):
     def __init__(self, root: Path, runtime_dir: Path) -> None:
         self._own = (Path(os.path.realpath(root)), Path(os.path.realpath(runtime_dir)))
 
+    def foresee(self, spec: ContainerSpec) -> None:
+        for number, volume in enumerate(spec.volumes):
+            if volume.type == "hostPath":
+                self._located(f"{spec.name}: spec.volumes[{number}]", volume)
+
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
         return LaunchInfo(
             volumes={
@@ -38,17 +43,8 @@ class HostPathIsolator(PassiveIsolator):
         )
 
     def _mount(self, config: ContainerConfig, context: Context, number: int, volume: Volume) -> Mount:
-        where, written = f"{config.name}: spec.volumes[{number}]", volume.source or ""
-        source = os.path.realpath(written)
-        try:
-            mode = Path(source).stat().st_mode
-        except OSError as error:
-            raise Retryable(f"{where}.source: {written}: {error.strerror}", Reason.LAUNCH_FAILED) from error
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise Terminal(f"{where}.source: {written} is a device; list it under devices", Reason.INVALID_SPEC)
-        _refuse_own(f"{where}.source", Path(source), self._own)
-        if volume.propagation != "private":
-            _refuse_unshared(f"{where}.propagation", source, volume.propagation)
+        where = f"{config.name}: spec.volumes[{number}]"
+        source, mode = self._located(where, volume)
         if volume.propagation == "shared" and mapped(config, context):
             why = "what is mounted in a user namespace is never seen on the host"
             raise Terminal(f"{where}.propagation: shared cannot be had: {why}", Reason.INVALID_SPEC)
@@ -59,6 +55,21 @@ class HostPathIsolator(PassiveIsolator):
         if not first:
             step["propagation"] = volume.propagation
         return Mount(what, (step,), first, file=not stat.S_ISDIR(mode))
+
+    def _located(self, where: str, volume: Volume) -> tuple[str, int]:
+        """The path without links, and its mode. Raises Retryable or Terminal for one that cannot be mounted."""
+        written = volume.source or ""
+        source = os.path.realpath(written)
+        try:
+            mode = Path(source).stat().st_mode
+        except OSError as error:
+            raise Retryable(f"{where}.source: {written}: {error.strerror}", Reason.LAUNCH_FAILED) from error
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise Terminal(f"{where}.source: {written} is a device; list it under devices", Reason.INVALID_SPEC)
+        _refuse_own(f"{where}.source", Path(source), self._own)
+        if volume.propagation != "private":
+            _refuse_unshared(f"{where}.propagation", source, volume.propagation)
+        return source, mode
 
 
 def _refuse_own(where: str, source: Path, own: Sequence[Path]) -> None:
