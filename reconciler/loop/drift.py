@@ -20,7 +20,13 @@ from reconciler.spec.model import ContainerSpec
 from reconciler.spec.quantities import format_size
 
 PERIOD = 10.0
-_FIGURES = (("cpus", "cpu_limit"), ("memory", "memory_limit_bytes"), ("pids", "pids_limit"))
+_FIGURES = (
+    ("cpus", "cpu_limit"),
+    ("memory", "memory_limit_bytes"),
+    ("memorySwap", "memory_swap_limit_bytes"),
+    ("pids", "pids_limit"),
+)
+_ATTRIBUTES = {"memorySwap": "memory_swap"}
 _PAGE = 4096
 
 
@@ -28,7 +34,7 @@ def drifted(spec: ContainerSpec, usage: Usage) -> str:
     """What differs from its limits, as a cause; "" for nothing."""
     found = []
     for field, figure in _FIGURES:
-        wanted = getattr(spec.resources.limits, field)
+        wanted = getattr(spec.resources.limits, _ATTRIBUTES.get(field, field))
         if figure not in usage or (wanted is None and spec.type == "docker"):
             continue  # an engine cannot take a limit away
         present = usage[figure]
@@ -44,13 +50,15 @@ def _same(wanted: float | None, present: float | None, field: str) -> bool:
         return wanted is present
     if field == "memory":
         return wanted // _PAGE == present // _PAGE  # the kernel counts in pages
+    if field == "memorySwap":
+        return abs(wanted - present) < 2 * _PAGE  # v2 counts memory and swap apart, each in pages
     return abs(wanted - present) < (0.011 if field == "cpus" else 0.5)  # and CPU time in milliseconds per period
 
 
 def _shown(field: str, value: float | None) -> str:
     if value is None:
         return "nothing"
-    return format_size(int(value)) if field == "memory" else f"{value:g}"
+    return format_size(int(value)) if field.startswith("memory") else f"{value:g}"
 
 
 class Drift:

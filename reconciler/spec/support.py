@@ -27,7 +27,7 @@ _BY_ENGINES = frozenset(
 _NATIVE = frozenset({"isolators", "devices", "networks"})
 """Of these, what containers of type mesos have already."""
 
-_LIMITS = frozenset({"disk"})
+_LIMITS = frozenset({"memory_swap", "disk"})
 """The same of limits."""
 
 _AMOUNTS = {

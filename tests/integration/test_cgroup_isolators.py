@@ -47,6 +47,16 @@ def test_an_exact_memory_limit_is_read_back_and_taken_away_in_place(tree: Cgroup
     assert memory.usage(at)["memory_limit_bytes"] is None
 
 
+def test_memory_and_swap_go_up_and_down_together_in_the_order_the_kernel_takes(tree: CgroupTree) -> None:
+    memory, at = MemoryIsolator(tree.map), context(tree)
+    for limit, both in ((64, 96), (128, 192), (32, 32), (256, 256), (16, 64)):
+        memory.update(at, NOTHING, ResourceAmounts(memory=limit * MIB, memory_swap=both * MIB))
+        usage = memory.usage(at)
+        assert (usage["memory_limit_bytes"], usage["memory_swap_limit_bytes"]) == (limit * MIB, both * MIB)
+    memory.update(at, NOTHING, ResourceAmounts(memory=512 * MIB))
+    assert memory.usage(at)["memory_swap_limit_bytes"] is None
+
+
 def test_a_process_above_the_memory_limit_is_killed_and_the_kill_is_found(tree: CgroupTree) -> None:
     memory, at = MemoryIsolator(tree.map), context(tree)
     memory.update(at, NOTHING, ResourceAmounts(memory=16 * MIB))

@@ -1,7 +1,8 @@
 """Isolator `cgroups/mem`: a hard limit, a protected amount, and who was killed for want of memory.
 
 Limits are written exactly. Lowering one below present usage is not forced: v1's kernel refuses it by itself, on v2
-usage is reclaimed and looked at first, because there the write would succeed and kill. Kernel:
+usage is reclaimed and looked at first, because there the write would succeed and kill. `memorySwap` bounds memory and
+swap together, as v1's kernel does; v2's bounds swap alone and gets the difference. Kernel:
 Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.errors import Unsupported
 from reconciler.runtime.containerizer import Usage
 from reconciler.runtime.isolators.controllers import ControllerIsolator, Place, below_usage, refuse_without
 from reconciler.runtime.isolators.isolator import Context, Limitation
@@ -22,9 +24,10 @@ from reconciler.spec.quantities import format_size
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
-    from reconciler.spec.model import ResourceAmounts
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 FIELD = "resources.limits.memory"
+FIELD_SWAP = "resources.limits.memorySwap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class _Memory:
                   itself once a nested container has made it a memory cgroup
     together:     file that makes the kernel kill the whole cgroup instead of one process, None where it cannot
     reclaim:      file that gives usage back on demand, where the kernel does not do so before refusing a limit
+    swap:         file of the limit on swap, on v1 on memory and swap together, which is never below the one on memory;
+                  there only where the host accounts swap
+    swap_current: usage that this limit bounds
     """
 
     limit: str
@@ -48,6 +54,8 @@ class _Memory:
     oom: tuple[str, ...]
     together: str | None
     reclaim: str | None
+    swap: str
+    swap_current: str
 
 
 _MEMORY: Mapping[int, _Memory] = {
@@ -62,6 +70,8 @@ _MEMORY: Mapping[int, _Memory] = {
         oom=("memory.oom_control",),
         together=None,
         reclaim=None,
+        swap="memory.memsw.limit_in_bytes",
+        swap_current="memory.memsw.usage_in_bytes",
     ),
     2: _Memory(
         limit="memory.max",
@@ -74,8 +84,12 @@ _MEMORY: Mapping[int, _Memory] = {
         oom=("memory.events.local", "_leaf/memory.events.local"),
         together="memory.oom.group",
         reclaim="memory.reclaim",
+        swap="memory.swap.max",
+        swap_current="memory.swap.current",
     ),
 }
+
+_UNACCOUNTED = "cannot be enforced, this host does not account swap in cgroups; leave it out or boot with swapaccount=1"
 
 
 class MemoryIsolator(ControllerIsolator):
@@ -86,15 +100,38 @@ class MemoryIsolator(ControllerIsolator):
         place = self.place(context, "memory", _MEMORY)
         if place is None:
             refuse_without("memory", FIELD, limits.memory)
+            refuse_without("memory", FIELD_SWAP, limits.memory_swap)
             return
         files = place.files
         if files.together is not None:
             place.write(files.together, "1")
         place.write(files.request, files.unprotected if requests.memory is None else requests.memory)
+        swap = self._swap(context, limits)
+        old = place.number(files.swap)
+        raised = old is not None and (swap is None or swap >= old)
+        if raised:  # v1 takes a limit on memory only up to that on both
+            _limit_swap(place, swap, limits)
         if limits.memory is None:
             place.write(files.limit, files.unlimited)
         else:
             _limit(place, limits.memory)
+        if not raised:
+            _limit_swap(place, swap, limits)
+
+    def _swap(self, context: Context, limits: ResourceAmounts) -> int | None:
+        """What the file `swap` is to say, None for no limit."""
+        hierarchy = self.map.hierarchy_of("memory")
+        if limits.memory_swap is None or hierarchy is None:
+            return None
+        return limits.memory_swap - (0 if hierarchy.version == 1 else limits.memory or 0)
+
+    def refuses(self, spec: ContainerSpec) -> list[str]:
+        """v1 shows at the root whether swap is accounted; v2 only in the container's own cgroup, at its launch."""
+        hierarchy = self.map.hierarchy_of("memory")
+        if spec.resources.limits.memory_swap is None or hierarchy is None or hierarchy.version == 2:
+            return []
+        there = (Path(hierarchy.mount) / _MEMORY[1].swap).exists()
+        return [] if there else [f"spec.{FIELD_SWAP}: {_UNACCOUNTED}"]
 
     def usage(self, context: Context) -> Usage:
         place = self.place(context, "memory", _MEMORY)
@@ -106,7 +143,18 @@ class MemoryIsolator(ControllerIsolator):
             "memory_working_set_bytes": None if current is None else max(0, current - inactive),
             "memory_peak_bytes": place.number(place.files.peak),
             "memory_limit_bytes": place.number(place.files.limit),
+            **self._swap_usage(place),
         }
+
+    def _swap_usage(self, place: Place[_Memory]) -> Usage:
+        """Swap alone, and its limit as the spec counts it: together with memory."""
+        used, limit, bound = (
+            place.number(file) for file in (place.files.swap_current, place.files.swap, place.files.limit)
+        )
+        if place.files is _MEMORY[1]:
+            return {"swap_bytes": place.table("memory.stat").get("total_swap"), "memory_swap_limit_bytes": limit}
+        both = None if limit is None or bound is None else bound + limit
+        return {"swap_bytes": used, "memory_swap_limit_bytes": both}
 
     def limitation(self, context: Context) -> Limitation | None:
         """Whether the kernel killed processes of this run for want of memory. Which ones cannot be told: only with a
@@ -137,6 +185,31 @@ def _limit(place: Place[_Memory], limit: int) -> None:
         if error.errno != errno.EBUSY:
             raise
         raise _refused(limit, place.number(files.current) or 0, old) from error
+
+
+def _limit_swap(place: Place[_Memory], value: int | None, limits: ResourceAmounts) -> None:
+    """value: as the file has it. Not forced below usage: v1's kernel refuses that by itself, v2's takes it."""
+    files = place.files
+    if not place.text(files.swap):
+        if value is not None:
+            raise Unsupported(f"{FIELD_SWAP}: {_UNACCOUNTED}")
+        return
+    if value is None:
+        place.write(files.swap, files.unlimited)
+        return
+    old, current = place.number(files.swap), place.number(files.swap_current) or 0
+    asked = format_size(limits.memory_swap or 0)
+    kept = "no limit" if old is None else f"the limit of {format_size(old)}"
+    what = "" if value == limits.memory_swap else f" ({format_size(value)} of it swap)"
+    refused = below_usage(FIELD_SWAP, asked + what, format_size(current), kept)
+    if files.reclaim is not None and current > value:
+        raise refused
+    try:
+        place.write(files.swap, value)
+    except ControlError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise refused from error
 
 
 def _refused(limit: int, current: int, old: int | None) -> Exception:

@@ -104,6 +104,8 @@ _KEYS: Mapping[str, str] = {
     "workingSetBytes": "memory_working_set_bytes",
     "memoryPeakBytes": "memory_peak_bytes",
     "memoryLimitBytes": "memory_limit_bytes",
+    "swapBytes": "swap_bytes",
+    "memorySwapLimitBytes": "memory_swap_limit_bytes",
     "pids": "pids",
     "pidsLimit": "pids_limit",
     "pidsRefused": "pids_refused",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _OF_LIMITS: Mapping[str, Sequence[str]] = {
     "cpus": ("cgroups/cpu",),
     "memory": ("cgroups/mem",),
+    "memory_swap": ("cgroups/mem",),
     "pids": ("cgroups/pids",),
     "disk": ("disk/du", "disk/xfs"),
 }
@@ -64,7 +65,8 @@ def _needed(spec: ContainerSpec) -> Iterator[tuple[str, Sequence[str]]]:
             yield field, names
     for field, names in _OF_LIMITS.items():
         if getattr(spec.resources.limits, field) is not None:
-            yield f"resources.limits.{field}", names
+            path = type(spec.resources.limits).model_fields[field].alias or field
+            yield f"resources.limits.{path}", names
     for number, volume in enumerate(spec.volumes):
         yield f"volumes[{number}].type", (OF_VOLUMES[volume.type],)
         yield f"volumes[{number}]", ("filesystem/linux",)

@@ -91,6 +91,31 @@ def test_on_v2_a_memory_limit_below_usage_is_not_written(tmp_path: Path) -> None
     assert text(at, "memory.max") == "67108864"
 
 
+def test_swap_is_what_memory_and_swap_together_leave_of_it_on_v2(tmp_path: Path) -> None:
+    at = context(tmp_path, memory_max="max", memory_low="", memory_current="4096")
+    for file, word in {"memory.oom.group": "", "memory.swap.max": "max", "memory.swap.current": "0"}.items():
+        (tmp_path / file).write_text(word)
+    memory = MemoryIsolator(host(2))
+    memory.update(at, NOTHING, ResourceAmounts(memory=64 << 20, memory_swap=96 << 20))
+    assert (text(at, "memory.max"), text(at, "memory.swap.max")) == (str(64 << 20), str(32 << 20))
+    assert memory.usage(at)["memory_swap_limit_bytes"] == 96 << 20
+    (tmp_path / "memory.swap.current").write_text(str(16 << 20))
+    with pytest.raises(Retryable, match=r"72Mi \(8Mi of it swap\) is below present usage of 16Mi; the limit of 32Mi"):
+        memory.update(at, NOTHING, ResourceAmounts(memory=64 << 20, memory_swap=72 << 20))
+    assert text(at, "memory.swap.max") == str(32 << 20)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_host_that_does_not_account_swap_refuses_a_limit_on_it(tmp_path: Path, version: int) -> None:
+    at = context(tmp_path, memory_max="max", memory_low="", memory_current="0", memory_limit_in_bytes="-1")
+    (tmp_path / "memory.oom.group").touch()
+    (tmp_path / "memory.soft_limit_in_bytes").touch()
+    memory = MemoryIsolator(host(version))
+    memory.update(at, NOTHING, ResourceAmounts(memory=1 << 20))
+    with pytest.raises(Unsupported, match=r"memorySwap: cannot be enforced, this host does not account swap"):
+        memory.update(at, NOTHING, ResourceAmounts(memory=1 << 20, memory_swap=1 << 20))
+
+
 def test_oom_kills_are_those_of_the_container_itself_and_its_leaf(tmp_path: Path) -> None:
     at = context(tmp_path, memory_max="1048576", memory_peak="1048576")
     (tmp_path / "_leaf").mkdir()

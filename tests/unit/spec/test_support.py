@@ -21,6 +21,7 @@ def fields(**written: Any) -> list[str]:
         {"command": ["a"], "args": ["b"], "env": {"A": "b"}, "workingDir": "/", "user": "1"},
         {"shell": "a", "hostname": "x", "init": False, "killPolicy": {"signal": "SIGINT"}},
         {"resources": {"requests": {"memory": 1}, "limits": {"cpus": 1, "memory": 1, "pids": 1, "disk": 1}}},
+        {"resources": {"limits": {"memory": 1, "memorySwap": 1}}},
         {"isolators": {"disk/du": {"enforce": True}}},
         {"namespaces": {"pid": "host", "ipc": "private", "shmSize": 1, "network": "private", "user": "host"}},
         {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
