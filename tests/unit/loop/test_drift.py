@@ -28,6 +28,8 @@ def limited(**limits: float) -> ContainerSpec:
         ({"memory": 64 * MIB + 1}, {"memory_limit_bytes": 64 * MIB}, ""),
         ({"memory": 64 * MIB}, {"memory_limit_bytes": 32 * MIB}, "memory is limited to 32Mi, not to 64Mi"),
         ({"memory": 64 * MIB}, {"memory_limit_bytes": None}, "memory is limited to nothing, not to 64Mi"),
+        ({"memory": 4097, "memory_swap": 12287}, {"memory_swap_limit_bytes": 8192}, ""),
+        ({}, {"memory_swap_limit_bytes": 64 * MIB}, "memorySwap is limited to 64Mi, not to nothing"),
         ({}, {"pids_limit": 7}, "pids is limited to 7, not to nothing"),
         ({"pids": 7}, {}, ""),
         ({"cpus": 0.333}, {"cpu_limit": 0.33}, ""),
