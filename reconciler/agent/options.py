@@ -28,6 +28,8 @@ class AgentOptions:
     user_ids: str | None = None
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
+    network_cni_config_dir: str | None = None
+    network_cni_plugins_dir: tuple[str, ...] | None = None
     max_restarts_per_hour: int = 100
     hooks: tuple[str, ...] = ()
     hook_timeout: float = 10.0
@@ -45,6 +47,8 @@ class AgentOptions:
             insecure_registries=self.insecure_registries,
             registry_auth=self.registry_auth,
             hooks=self.asked(),
+            network_cni_config_dir=self.network_cni_config_dir,
+            network_cni_plugins_dir=self.network_cni_plugins_dir,
         )
 
     def asked(self) -> Hooks:
@@ -70,6 +74,8 @@ class AgentOptions:
             user_ids=_word(flags.get("user_ids")),
             insecure_registries=_words(flags.get("insecure_registries")) or (),
             registry_auth=_word(flags.get("registry_auth")),
+            network_cni_config_dir=_word(flags.get("network_cni_config_dir")),
+            network_cni_plugins_dir=_words(flags.get("network_cni_plugins_dir")),
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),
             hooks=_words(flags.get("hooks")) or (),
             hook_timeout=_number(flags.get("hook_timeout"), 10.0),

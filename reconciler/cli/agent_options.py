@@ -24,6 +24,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--insecure-registries", metavar="LIST", help="HOST[:PORT] to speak to in plain HTTP")
     group.add_argument("--registry-auth", metavar="FILE", help="credentials for registries, as Docker's config.json")
     group.add_argument(
+        "--network-cni-config-dir", metavar="DIR", help="configurations of CNI networks (default: /etc/cni/net.d)"
+    )
+    group.add_argument(
+        "--network-cni-plugins-dir", metavar="LIST", help="where their plugins are (default: /opt/cni/bin,/usr/lib/cni)"
+    )
+    group.add_argument(
         "--max-restarts-per-hour", metavar="N", help="of one container, after failures; 0: no limit (default: 100)"
     )
     group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
@@ -42,7 +48,9 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         node_labels=_labels(args.node_label),
         user_ids=args.user_ids,
         insecure_registries=_listed(args.insecure_registries) or (),
-        registry_auth=str(absolute(args.registry_auth)) if args.registry_auth else None,
+        registry_auth=_path(args.registry_auth),
+        network_cni_config_dir=_path(args.network_cni_config_dir),
+        network_cni_plugins_dir=_paths(args.network_cni_plugins_dir),
         max_restarts_per_hour=_restarts(args.max_restarts_per_hour),
         hooks=_hooks(args.hooks),
         hook_timeout=_hook_timeout(args.hook_timeout),
@@ -90,6 +98,15 @@ def _labels(given: list[str] | None) -> tuple[tuple[str, str], ...]:
             raise ReconcilerError(f"--node-label {label}: must be KEY=VALUE, such as disk=ssd")
         found.append((key, value))
     return tuple(found)
+
+
+def _path(value: str | None) -> str | None:
+    return str(absolute(value)) if value else None
+
+
+def _paths(value: str | None) -> tuple[str, ...] | None:
+    listed = _listed(value)
+    return None if listed is None else tuple(str(absolute(each)) for each in listed)
 
 
 def _listed(value: str | None) -> tuple[str, ...] | None:

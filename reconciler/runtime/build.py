@@ -51,6 +51,8 @@ class RuntimeSettings:
     user_ids: str | None = None
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
+    network_cni_config_dir: str | None = None
+    network_cni_plugins_dir: tuple[str, ...] | None = None
     hooks: Hooks = field(default_factory=Hooks)
 
     def enabled(self, isolator: str) -> bool:
@@ -293,8 +295,12 @@ def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
 def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
     """Of two with a network of the same name the first has it."""
     from reconciler.runtime.network.bridge import BridgeDriver
+    from reconciler.runtime.network.cni import driver as cni
+    from reconciler.runtime.network.cni.plugins import Plugins
 
-    return [BridgeDriver(settings.owner)]
+    configurations = Path(settings.network_cni_config_dir or cni.CONFIGURATIONS)
+    plugins = Plugins([Path(each) for each in settings.network_cni_plugins_dir or cni.PLUGINS])
+    return [BridgeDriver(settings.owner), cni.CniDriver(settings.owner, configurations, plugins)]
 
 
 def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:

@@ -1,0 +1,164 @@
+"""The driver of CNI networks: a chain of plugins per network, called for each container in turn.
+
+    ADD  first to last, each with the result of the one before     DEL  last to first, with the result of the last ADD
+
+What DEL needs is in the attachment, configuration included, so that a network can be taken away from its directory
+while containers have it. The namespace is a descriptor of ours that the plugins find below /proc; DEL is without one:
+by then the namespace is gone, with all its interfaces, and what plugins keep elsewhere (leased addresses, rules of a
+firewall) is what they give back. That holds after a reboot, too. A half-made attachment is undone with the
+configuration of that moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import Retryable
+from reconciler.runtime.network.cni import configuration
+from reconciler.runtime.network.cni.configuration import NetworkConfig
+from reconciler.runtime.network.cni.plugins import Call, Plugins
+from reconciler.runtime.network.driver import Attachment, Held, Request
+
+log = logging.getLogger(__name__)
+
+CONFIGURATIONS = Path("/etc/cni/net.d")
+PLUGINS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
+"""Where plugins are by the specification's habit, and where Debian puts them."""
+
+_OWNER = 12  # characters of the owner's id before a container's name, lest two agents lease under one name
+
+
+class CniDriver:
+    name = "cni"
+
+    def __init__(self, owner: str, configurations: Path, plugins: Plugins) -> None:
+        self._owner = owner
+        self._configurations = configurations
+        self._plugins = plugins
+
+    def networks(self) -> Sequence[str]:
+        return tuple(configuration.read(self._configurations))
+
+    def check(self, request: Request) -> list[str]:
+        config = configuration.read(self._configurations).get(request.network)
+        if not isinstance(config, NetworkConfig):
+            return [config or self._unknown(request.network)]
+        kinds = {*_kinds(config)}
+        found = [f"{why}, which {config.path} names" for kind in sorted(kinds) if (why := self._plugins.missing(kind))]
+        if request.ports and "portMappings" not in config.capabilities:
+            found.append(
+                f"no plugin of network {config.name} publishes ports: in {config.path} one must have the capability "
+                "portMappings, such as portmap"
+            )
+        return found
+
+    def attach(self, request: Request, netns: int) -> Attachment:
+        config = configuration.read(self._configurations).get(request.network)
+        if not isinstance(config, NetworkConfig):
+            raise Retryable(config or self._unknown(request.network))
+        result = self._add(config, request, f"/proc/{os.getpid()}/fd/{netns}")
+        addresses = tuple(str(each["address"]) for each in _objects(result, "ips") if "address" in each)
+        if request.ip is not None and request.ip not in {each.partition("/")[0] for each in addresses}:
+            raise Retryable(
+                f"network {config.name} gave {', '.join(addresses) or 'no address'} where {request.ip} was asked for: "
+                f"its plugins ({', '.join(_kinds(config))}) take no address from whoever calls them"
+            )
+        return Attachment(
+            addresses=addresses,
+            gateways=tuple(str(each["gateway"]) for each in _objects(result, "ips") if each.get("gateway")),
+            dns=_dns(result),
+            links=tuple(str(each["name"]) for each in _objects(result, "interfaces") if not each.get("sandbox")),
+            details={"config": config.as_json(), "result": result},
+        )
+
+    def detach(self, request: Request, attachment: Attachment | None) -> None:
+        config = _configured(attachment) if attachment is not None else self._configured_now(request)
+        if config is None:
+            log.warning("%s: network %s is not configured any more: what was begun of it stays", *_of(request))
+            return
+        result = attachment.details["result"] if attachment is not None and config.remembers else None
+        call = self._call("DEL", request, "")
+        for plugin in reversed(config.plugins):
+            self._plugins.run(plugin["type"], call, config.for_plugin(plugin, _wanted(request), result))
+
+    def recover(self, held: Sequence[Held]) -> None:
+        """Nothing bears our mark but what is in the record."""
+
+    def _add(self, config: NetworkConfig, request: Request, netns: str) -> dict[str, Any]:
+        call = self._call("ADD", request, netns)
+        result: dict[str, Any] | None = None
+        for plugin in config.plugins:
+            result = self._plugins.run(plugin["type"], call, config.for_plugin(plugin, _wanted(request), result))
+            if result is None:
+                raise Retryable(f"CNI plugin {plugin['type']}, ADD of network {config.name}: it gave no result")
+        return result or {}
+
+    def _call(self, verb: str, request: Request, netns: str) -> Call:
+        container = f"{self._owner[:_OWNER]}-{request.container}"
+        arguments = f"IgnoreUnknown=1;IP={request.ip}" if request.ip is not None else "IgnoreUnknown=1"
+        return Call(verb, container, netns, request.ifname, arguments)
+
+    def _configured_now(self, request: Request) -> NetworkConfig | None:
+        config = configuration.read(self._configurations).get(request.network)
+        return config if isinstance(config, NetworkConfig) else None
+
+    def _unknown(self, network: str) -> str:
+        return f"there is no network {network} in {self._configurations}"
+
+
+def _configured(attachment: Attachment) -> NetworkConfig | None:
+    try:
+        return configuration.parse(attachment.details["config"], "")
+    except (KeyError, ValueError):
+        return None
+
+
+def _kinds(config: NetworkConfig) -> list[str]:
+    """Of the plugins it calls, with those that these call for addresses."""
+    found = []
+    for plugin in config.plugins:
+        found.append(str(plugin["type"]))
+        ipam = plugin.get("ipam")
+        if isinstance(ipam, dict) and isinstance(ipam.get("type"), str):
+            found.append(ipam["type"])
+    return found
+
+
+def _wanted(request: Request) -> dict[str, Any]:
+    """By capability, "conventions" of the specification; a plugin is given those it says it takes."""
+    found: dict[str, Any] = {}
+    if request.ports:
+        found["portMappings"] = [
+            {
+                "hostPort": port.host,
+                "containerPort": port.container,
+                "protocol": port.protocol,
+                **({"hostIP": port.host_ip} if port.host_ip is not None else {}),
+            }
+            for port in request.ports
+        ]
+    if request.ip is not None:
+        found["ips"] = [request.ip]
+    return found
+
+
+def _objects(result: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = result.get(key)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _dns(result: Mapping[str, Any]) -> dict[str, list[str]]:
+    given = result.get("dns")
+    dns: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    domain = [str(dns["domain"])] if dns.get("domain") else []
+    found = {key: [str(each) for each in dns.get(key) or ()] for key in ("nameservers", "search", "options")}
+    found["search"] = domain + [each for each in found["search"] if each not in domain]
+    return found if any(found.values()) else {}
+
+
+def _of(request: Request) -> tuple[str, str]:
+    return request.container, request.network
