@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 from pathlib import Path
@@ -73,14 +74,16 @@ def test_a_network_namespace_is_found_in_a_process_and_in_a_descriptor(nursery: 
 
 @pytest.mark.root
 def test_a_link_is_found(nursery: processes.Nursery) -> None:
-    before = leaks.take(leaks.Scope())
-    made = nursery.run(["ip", "link", "add", "leakcheck0", "type", "dummy"])
-    if made.returncode:
-        made = nursery.run(["ip", "tuntap", "add", "leakcheck0", "mode", "tap"])
+    owner = secrets.token_hex(6)
+    ours, scope = f"rc{owner[:6]}", leaks.Scope(owners=(owner,))
+    before = leaks.take(scope)
+    made = nursery.run(["ip", "link", "add", ours, "type", "bridge"])
     assert made.returncode == 0, made.stderr
-    assert found(before, leaks.Scope()) == ["network link leakcheck0 is left"]
-    nursery.run(["ip", "link", "delete", "leakcheck0"])
-    assert found(before, leaks.Scope()) == []
+    try:
+        assert found(before, scope) == [f"network link {ours} is left"]
+    finally:
+        nursery.run(["ip", "link", "delete", ours])
+    assert found(before, scope) == []
 
 
 def test_a_socket_and_a_file_under_the_runtime_directory_are_found(tmp_path: Path) -> None:
