@@ -9,18 +9,18 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, Terminal
-from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import Containerizer
     from reconciler.runtime.fetcher.fetcher import Fetcher
+    from reconciler.runtime.hooks.hooks import Hooks
     from reconciler.runtime.isolators.isolator import Host, Isolator, Support
     from reconciler.runtime.kernel.cgroups import CgroupMap
     from reconciler.runtime.launcher.launcher import Launcher
@@ -53,7 +53,7 @@ class RuntimeSettings:
     registry_auth: str | None = None
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
-    hooks: Hooks = field(default_factory=Hooks)
+    hooks: Hooks | None = None
 
     def enabled(self, isolator: str) -> bool:
         """Whether one of our own is used. `default` stands for all of these but those that have to be named."""
@@ -99,11 +99,17 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
 def wrong_options(spec: ContainerSpec) -> list[str]:
     """What is wrong with a spec's options for isolators of our own, whatever host it is for, a sentence each."""
     from reconciler.runtime.isolators import options
+
+    known = _of_our_own()
+    return [why for name in spec.isolators if name in known for why in options.faults(spec, known[name])]
+
+
+@cache
+def _of_our_own() -> dict[str, Isolator]:
     from reconciler.runtime.kernel.cgroups import CgroupMap
 
     nowhere = RuntimeSettings(Path("/"), Path("/"), "")
-    known = {each.name: each for each in (*_posix(nowhere), *_linux(nowhere, CgroupMap(())))}
-    return [why for name in spec.isolators if name in known for why in options.faults(spec, known[name])]
+    return {each.name: each for each in (*_posix(nowhere), *_linux(nowhere, CgroupMap(())))}
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+GROUP = "reconciler.hooks"
+"""Of entry points that are hooks."""
 MOST = 1 << 16
 """Bytes that an answer may have."""
 _FIELDS = {"env", "veto"}

@@ -11,7 +11,8 @@ import os
 import sys
 from importlib import metadata
 
-GROUP = "reconciler.hooks"
+from reconciler.runtime.hooks.answers import GROUP
+
 _FUNCTIONS = {"preLaunch": "pre_launch", "postFetch": "post_fetch", "remove": "remove"}
 
 

@@ -21,13 +21,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import Retryable, Terminal
-from reconciler.runtime.hooks.answers import MOST, Unusable, Veto, variables
-from reconciler.runtime.hooks.child import GROUP
+from reconciler.runtime.hooks.answers import GROUP, MOST, Unusable, Veto, variables
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -71,6 +69,8 @@ def find(names: Sequence[str]) -> None:
 
 
 def _find_entry_point(name: str) -> None:
+    from importlib import metadata
+
     known = {each.name for each in metadata.entry_points(group=GROUP)}
     if name not in known:
         there_are = f"there are: {', '.join(sorted(known))}" if known else "none is installed"
