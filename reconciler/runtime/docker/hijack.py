@@ -1,7 +1,7 @@
 """A connection to a process on an engine, both ways: what its API calls hijacking. Standard library only.
 
 After the answer's head the connection carries the process's input as it is, and its output: with a terminal as it is,
-else in frames (stream, three zeros, length, bytes). For `exec` and `attach` without the engine's own command.
+else in frames. For `exec` and `attach` without the engine's own command.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ import json
 import os
 import select
 import socket
-import struct
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 from reconciler.errors import ReconcilerError
 from reconciler.runtime.docker import wire
+from reconciler.runtime.docker.frames import STDERR, Frames
 from reconciler.runtime.kernel.terminals import Size
 from reconciler.runtime.launcher.operator_terminal import DetachKeys, Operator, write_all
 
 _CHUNK = 1 << 16
 _HEAD = 1 << 16
 _SECONDS = 10.0
-_STDERR = 2
-_HEADER = struct.Struct(">B3xL")
 
 
 class Over(Enum):
@@ -83,7 +81,7 @@ class _Relay:
     ) -> None:
         self._sock, self._operator, self._tty, self._resize = sock, operator, tty, resize
         self._keys, self._listening = DetachKeys(operator.raw and detach), stdin
-        self._frames = b""
+        self._frames = Frames()
 
     def run(self, rest: bytes) -> Over:
         self._show(rest)
@@ -129,10 +127,5 @@ class _Relay:
         if self._tty:
             write_all(1, data)
             return
-        self._frames += data
-        while len(self._frames) >= _HEADER.size:
-            stream, size = _HEADER.unpack_from(self._frames)
-            if len(self._frames) < _HEADER.size + size:
-                return
-            write_all(2 if stream == _STDERR else 1, self._frames[_HEADER.size : _HEADER.size + size])
-            self._frames = self._frames[_HEADER.size + size :]
+        for stream, frame in self._frames.feed(data):
+            write_all(2 if stream == STDERR else 1, frame)

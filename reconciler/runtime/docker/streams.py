@@ -1,8 +1,7 @@
 """What the command line has of an engine's containers: logs, a further process, the first one's own streams. Standard
 library only.
 
-An engine sends both streams in frames (stream, three zeros, length, bytes: its API's "attach" format), or, of a
-container with a terminal, the bytes alone.
+An engine sends both streams in frames, or, of a container with a terminal, the bytes alone.
 """
 
 from __future__ import annotations
@@ -12,18 +11,16 @@ import http.client
 import json
 import os
 import signal
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from reconciler.errors import ReconcilerError
 from reconciler.runtime.docker import hijack, naming, wire
+from reconciler.runtime.docker.frames import STDERR, Frames
 from reconciler.runtime.kernel.terminals import Size
 
 _SECONDS, _POLL = 10.0, 0.02
-_HEADER = struct.Struct(">B3xL")
-_STDERR = 2
 _CHUNK = 1 << 16
 
 
@@ -123,11 +120,9 @@ def _request(url: str, method: str, path: str, body: Any = None) -> http.client.
 
 
 def _copy(answer: http.client.HTTPResponse, out: BinaryIO, err: BinaryIO, *, framed: bool) -> None:
-    while not framed and (data := answer.read1(_CHUNK)):
-        out.write(data)
-        out.flush()
-    while framed and len(header := answer.read(_HEADER.size)) == _HEADER.size:
-        stream, size = _HEADER.unpack(header)
-        into = err if stream == _STDERR else out
-        into.write(answer.read(size))
-        into.flush()
+    frames = Frames()
+    while data := answer.read1(_CHUNK):
+        for stream, piece in frames.feed(data) if framed else ((0, data),):
+            into = err if stream == STDERR else out
+            into.write(piece)
+            into.flush()

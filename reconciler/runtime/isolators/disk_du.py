@@ -12,18 +12,17 @@ link, because containers can change what lies between.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable
 from reconciler.runtime import durable
 from reconciler.runtime.containerizer import ContainerConfig, Usage
-from reconciler.runtime.isolators import options
+from reconciler.runtime.isolators import options, remembering
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Limitation, PassiveIsolator, Support
 from reconciler.runtime.kernel import rootpaths
 from reconciler.spec.quantities import format_size
@@ -128,14 +127,8 @@ def measure(top: str, beneath: str) -> int:
 
 
 def _read(context: Context) -> _State | None:
-    path = context.runtime_dir / _FILE
-    try:
-        return _State(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise Retryable(f"{path} cannot be read: {error}") from error
+    return remembering.read(context.runtime_dir / _FILE, _State)
 
 
 def _write(context: Context, state: _State) -> None:
-    durable.replace(context.runtime_dir / _FILE, json.dumps(asdict(state)).encode(), sync=False)
+    remembering.write(context.runtime_dir / _FILE, state)

@@ -12,7 +12,6 @@ Mesos's isolator of that name.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -107,11 +106,5 @@ def _directory(top: str, beneath: str) -> Iterator[int]:
     """No link is followed that a container may have planted."""
     with rootpaths.opened(top) as root:
         found = rootpaths.existing(root, beneath or ".", links=False)
-        try:
-            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
-        finally:
-            os.close(found)
-    try:
+    with rootpaths.readable(found) as fd:
         yield fd
-    finally:
-        os.close(fd)

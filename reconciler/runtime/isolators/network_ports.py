@@ -13,18 +13,16 @@ descriptors of its processes looked through.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from reconciler.errors import Retryable, Terminal
-from reconciler.runtime import durable
+from reconciler.errors import Terminal
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators import options
+from reconciler.runtime.isolators import options, remembering
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Limitation, PassiveIsolator, Support
 from reconciler.runtime.isolators.namespaces import of_the_host
 from reconciler.runtime.kernel import cgroups, proc, sock_diag
@@ -83,7 +81,7 @@ class PortsIsolator(PassiveIsolator):
             raise Terminal(f"{spec.name}: spec.isolators.{self.name}: {_PRIVATE}", Reason.INVALID_SPEC)
         if ours and (spec.ports or self.name in spec.isolators):
             state = _State([(each.host, each.host_ip) for each in spec.ports], **options.read(spec, self))
-            durable.replace(context.runtime_dir / _FILE, json.dumps(asdict(state)).encode(), sync=False)
+            remembering.write(context.runtime_dir / _FILE, state)
         return None
 
     def every(self, context: Context) -> float | None:
@@ -116,13 +114,7 @@ def _shown(listener: Listener) -> str:
 
 
 def _read(context: Context, name: str) -> _State | None:
-    path = context.runtime_dir.parent / name / _FILE
-    try:
-        return _State(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise Retryable(f"{path} cannot be read: {error}") from error
+    return remembering.read(context.runtime_dir.parent / name / _FILE, _State)
 
 
 def _others(context: Context) -> Iterator[_State]:
@@ -140,7 +132,7 @@ def _processes(context: Context) -> list[int]:
     directory = context.cgroups.get(UNIFIED) or next(iter(context.cgroups.values()), None)
     if directory is not None:
         return cgroups.pids_below(directory)
-    return [pid for first in context.first for pid in (first, *proc.family(first))]
+    return proc.families(context.first)
 
 
 def _sockets(pids: Iterable[int]) -> dict[int, int]:

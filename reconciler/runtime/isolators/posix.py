@@ -46,7 +46,7 @@ def _processes(context: Context) -> list[proc.ProcessUsage]:
     """Read again when one was reaped meanwhile: its time may have gone to a parent that was read before that."""
     found: list[proc.ProcessUsage] = []
     for _ in range(_READINGS):
-        pids = [pid for first in context.first for pid in (first, *proc.family(first))]
+        pids = proc.families(context.first)
         usages = [proc.read_usage(pid) for pid in pids]
         found = [usage for usage in usages if usage is not None]
         if len(found) == len(pids):

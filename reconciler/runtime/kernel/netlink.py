@@ -1,75 +1,32 @@
-"""rtnetlink(7): links, addresses and routes, as messages of our own making.
+"""netlink(7): requests to the kernel and its answers, of whatever protocol, as messages of our own making.
 
-A launch makes about ten of these; each is some 30 µs here, where a general library takes 700 µs for one, and 380 ms and
-20 MB to be imported. Layouts: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,veth}.h.
+Each is some 30 µs here, where a general library takes 700 µs for one, and 380 ms and 20 MB to be imported. Layouts:
+include/uapi/linux/netlink.h. What the messages say: `rtnetlink`, `sock_diag`.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import itertools
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
+from typing import Self
 
-Address = IPv4Address | IPv6Address
-Interface = IPv4Interface | IPv6Interface
-Network = IPv4Network | IPv6Network
-
-_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
-_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
-
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
-_INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
-_NESTED = 0x8000
-
-IFF_UP = 1
-_IFA_F_NODAD = 0x02
-_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTM_F_CLONED = 254, 4, 0, 1, 0x200
-_SIOCGIFINDEX = 0x8933
 _ANSWER = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """master: index of the bridge it is a port of; kind: "veth", "bridge", …, "" for hardware."""
-
-    index: int
-    name: str
-    kind: str
-    alias: str
-    master: int | None
-    up: bool
-    mtu: int
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """to None: everywhere."""
-
-    to: Network | None
-    index: int | None
-    table: int
-
 
 Message = tuple[str, int, int, bytes]
 """What it is for (shown in errors), type, flags, payload."""
 
 
 class Netlink:
-    """A socket in the network namespace of the thread that makes it. Not for two threads at once."""
+    """A socket in the network namespace of the thread that makes it. Not for two threads at once.
+    protocol: NETLINK_*."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.settimeout(10)
         self._socket.bind((0, 0))
         self._numbers = itertools.count(1)
@@ -77,7 +34,7 @@ class Netlink:
     def close(self) -> None:
         self._socket.close()
 
-    def __enter__(self) -> Netlink:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +60,8 @@ class Netlink:
         if failed:
             raise failed[min(failed)]
 
-    def _dump(self, kind: int, payload: bytes) -> Iterator[bytes]:
+    def dump(self, kind: int, payload: bytes) -> Iterator[bytes]:
+        """The payload of each answer to a request for a list, to be read to its end. Raises OSError."""
         number = next(self._numbers)
         self._socket.send(_message(kind, _REQUEST | _DUMP, number, payload))
         while True:
@@ -117,147 +75,21 @@ class Netlink:
                     raise OSError(code, os.strerror(code))
                 yield body
 
-    def index(self, name: str) -> int:
-        """Of a link of this namespace. Raises OSError (ENODEV)."""
-        request = struct.pack("16s24x", name.encode())
-        found: int = struct.unpack_from("=i", fcntl.ioctl(self._socket, _SIOCGIFINDEX, request), 16)[0]
-        return found
 
-    def links(self) -> list[Link]:
-        found = []
-        for body in self._dump(_GETLINK, _link()):
-            _, _, index, flags, _ = struct.unpack_from("=BxHiII", body)
-            attributes = dict(_attributes(body[16:]))
-            info = dict(_attributes(attributes.get(_IFLA_LINKINFO, b"")))
-            master = attributes.get(_IFLA_MASTER)
-            found.append(
-                Link(
-                    index,
-                    _text(attributes[_IFLA_IFNAME]),
-                    _text(info.get(_INFO_KIND, b"")),
-                    _text(attributes.get(_IFLA_IFALIAS, b"")),
-                    struct.unpack("=I", master)[0] if master else None,
-                    bool(flags & IFF_UP),
-                    struct.unpack("=I", attributes[_IFLA_MTU])[0],
-                )
-            )
-        return found
-
-    def addresses(self) -> list[tuple[int, Interface]]:
-        """(index of the link, address with its prefix)."""
-        found: list[tuple[int, Interface]] = []
-        for body in self._dump(_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
-            _, prefix, _, _, index = struct.unpack_from("=BBBBi", body)
-            attributes = dict(_attributes(body[8:]))
-            address = ip_address(attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS])
-            interface = IPv4Interface if isinstance(address, IPv4Address) else IPv6Interface
-            found.append((index, interface(f"{address}/{prefix}")))
-        return found
-
-    def routes(self) -> list[Route]:
-        found = []
-        for body in self._dump(_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
-            _, prefix, _, _, table, _, _, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
-            if kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
-                continue
-            attributes = dict(_attributes(body[12:]))
-            to, link = attributes.get(_RTA_DST), attributes.get(_RTA_OIF)
-            if _RTA_TABLE in attributes:
-                table = struct.unpack("=I", attributes[_RTA_TABLE])[0]
-            network = _network(ip_address(to), prefix) if to else None
-            found.append(Route(network, struct.unpack("=I", link)[0] if link else None, table))
-        return found
-
-
-# ---- messages
-
-
-def bridge(name: str, *, mtu: int, mac: bytes) -> Message:
-    """A new bridge, up."""
-    info = _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_INFO_KIND, b"bridge"))
-    named = _named(name) + _attribute(_IFLA_MTU, struct.pack("=I", mtu)) + _attribute(_IFLA_ADDRESS, mac)
-    return f"bridge {name}", _NEWLINK, _CREATE | _EXCL, _link(up=True) + named + info
-
-
-def veth(name: str, *, master: int, mtu: int, inside: str, netns: int, mac: bytes) -> Message:
-    """A new pair: one end is up and a port of the bridge, the other in that network namespace, with that address, and
-    down: while the pair is made there is nobody to be up with."""
-    size = _attribute(_IFLA_MTU, struct.pack("=I", mtu))
-    peer = _link() + _named(inside) + size + _attribute(_IFLA_NET_NS_FD, struct.pack("=I", netns))
-    data = _attribute(
-        _INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, peer + _attribute(_IFLA_ADDRESS, mac))
-    )
-    info = _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_INFO_KIND, b"veth") + data)
-    ours = _named(name) + size + _attribute(_IFLA_MASTER, struct.pack("=I", master))
-    return f"veth {name}", _NEWLINK, _CREATE | _EXCL, _link(up=True) + ours + info
-
-
-def alias(name: str, text: str) -> Message:
-    return f"alias of {name}", _SETLINK, 0, _link() + _named(name) + _attribute(_IFLA_IFALIAS, text.encode())
-
-
-def up(index: int) -> Message:
-    return "up", _SETLINK, 0, struct.pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP)
-
-
-def removal(name: str) -> Message:
-    return f"removal of {name}", _DELLINK, 0, _link() + _named(name)
-
-
-def address(index: int, given: Interface) -> Message:
-    """Used at once: no waiting for others that might have it (duplicate address detection)."""
-    packed = given.ip.packed
-    head = struct.pack("=BBBBi", _family(given.ip), given.network.prefixlen, _IFA_F_NODAD, 0, index)
-    payload = head + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
-    return f"address {given}", _NEWADDR, _CREATE | _EXCL, payload
-
-
-def default_route(index: int, gateway: Address) -> Message:
-    kinds = (_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST)
-    head = struct.pack("=BBBBBBBBI", _family(gateway), 0, 0, 0, *kinds, 0)
-    payload = head + _attribute(_RTA_GATEWAY, gateway.packed) + _attribute(_RTA_OIF, struct.pack("=I", index))
-    return f"default route by {gateway}", _NEWROUTE, _CREATE | _EXCL, payload
-
-
-def missing(error: OSError) -> bool:
-    """There is no such link any more."""
-    return error.errno in (errno.ENODEV, errno.ENXIO)
-
-
-def _family(given: Address) -> int:
-    return socket.AF_INET if isinstance(given, IPv4Address) else socket.AF_INET6
-
-
-def _network(given: Address, prefix: int) -> Network:
-    return IPv4Network((given, prefix)) if isinstance(given, IPv4Address) else IPv6Network((given, prefix))
-
-
-def _link(*, up: bool = False) -> bytes:
-    """struct ifinfomsg."""
-    flag = IFF_UP if up else 0
-    return struct.pack("=BxHiII", 0, 0, 0, flag, flag)
-
-
-def _named(name: str) -> bytes:
-    return _attribute(_IFLA_IFNAME, name.encode() + b"\0")
-
-
-def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
+def attribute(kind: int, data: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
+def attributes(data: bytes) -> dict[int, bytes]:
+    """By their types."""
+    found, at = dict[int, bytes](), 0
     while at + 4 <= len(data):
         size, kind = struct.unpack_from("=HH", data, at)
         if size < 4:
-            return
-        yield kind & 0x3FFF, data[at + 4 : at + size]
+            break
+        found[kind & 0x3FFF] = data[at + 4 : at + size]
         at += size + -size % 4
+    return found
 
 
 def _message(kind: int, flags: int, number: int, payload: bytes) -> bytes:

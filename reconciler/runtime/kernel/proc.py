@@ -7,6 +7,7 @@ of /proc/PID/stat, counted after the last ")" because a command name may hold an
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from reconciler.runtime.kernel.syscalls import NAMESPACES
@@ -117,6 +118,11 @@ def family(pid: int) -> list[int]:
         found.extend(below)
         queue.extend(below)
     return found
+
+
+def families(firsts: Iterable[int]) -> list[int]:
+    """Each of them, and its `family`."""
+    return [pid for first in firsts for pid in (first, *family(first))]
 
 
 def children(pid: int) -> list[int]:

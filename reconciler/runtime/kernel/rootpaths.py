@@ -174,7 +174,13 @@ def opened(path: str, *, links: bool = True, anything: bool = False) -> Iterator
 @contextlib.contextmanager
 def made(root: int, path: str, *, links: bool = True) -> Iterator[int]:
     """`directory`, opened for reading, which its owner and mode can be changed through."""
-    found = directory(root, path, links=links)
+    with readable(directory(root, path, links=links)) as fd:
+        yield fd
+
+
+@contextlib.contextmanager
+def readable(found: int) -> Iterator[int]:
+    """A directory that was found, opened for reading; `found` is closed."""
     try:
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
     finally:

@@ -12,14 +12,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.runtime.kernel.netlink import Netlink
+
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
-_NLM_F_REQUEST, _NLM_F_DUMP, _NLMSG_ERROR, _NLMSG_DONE = 0x1, 0x300, 2, 3
 _TCP_LISTEN = 10
-_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _REQUEST = struct.Struct("=BBBBI48x")  # family, protocol, extensions, pad, states, id
 _SOCKET = struct.Struct("!4xHH16s")  # after family, state, timer, retransmits: source port, destination port, source
 _INODE_AT = 4 + 48 + 16  # after these, the id, and expires, rqueue, wqueue, uid
-_BUFFER = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +32,19 @@ class Listener:
 
 def listeners() -> list[Listener]:
     """IPv4 and IPv6. Raises OSError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as sock:
-        return [each for family in (socket.AF_INET, socket.AF_INET6) for each in _of(sock, family)]
+    with Netlink(_NETLINK_SOCK_DIAG) as asked:
+        return [each for family in (socket.AF_INET, socket.AF_INET6) for each in _of(asked, family)]
 
 
-def _of(sock: socket.socket, family: int) -> Iterator[Listener]:
+def _of(asked: Netlink, family: int) -> Iterator[Listener]:
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 1 << _TCP_LISTEN)
-    size = _HEADER.size + len(request)
-    sock.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + request)
-    while True:
-        answer = sock.recv(_BUFFER)
-        at = 0
-        while at < len(answer):
-            length, kind, *_ = _HEADER.unpack_from(answer, at)
-            body = answer[at + _HEADER.size : at + length]
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                number = -struct.unpack_from("=i", body)[0]
-                if number == errno.ENOENT and family == socket.AF_INET6:
-                    return  # this kernel has no IPv6
-                raise OSError(number, "the kernel does not list sockets (sock_diag)")
+    try:
+        for body in asked.dump(_SOCK_DIAG_BY_FAMILY, request):
             yield _listener(family, body)
-            at += (length + 3) & ~3
+    except OSError as error:
+        if error.errno == errno.ENOENT and family == socket.AF_INET6:
+            return  # this kernel has no IPv6
+        raise OSError(error.errno, "the kernel does not list sockets (sock_diag)") from error
 
 
 def _listener(family: int, body: bytes) -> Listener:

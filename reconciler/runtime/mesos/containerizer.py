@@ -235,7 +235,7 @@ class MesosContainerizer:
 
 def _processes(run: Run) -> list[int]:
     """Its first process and what descends from it."""
-    return [] if run.pid is None or not proc.is_running(run.pid, run.start or 0) else [run.pid, *proc.family(run.pid)]
+    return proc.families([run.pid]) if run.pid is not None and proc.is_running(run.pid, run.start or 0) else []
 
 
 def _rotate(runs: list[Run]) -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_interface
 
 from reconciler.errors import Retryable
-from reconciler.runtime.kernel import netlink, syscalls
-from reconciler.runtime.kernel.netlink import Interface, Netlink
+from reconciler.runtime.kernel import rtnetlink, syscalls
+from reconciler.runtime.kernel.rtnetlink import Interface, Rtnetlink
 from reconciler.runtime.network.driver import Attachment, Held, Request
 from reconciler.states import Reason
 
@@ -65,7 +65,7 @@ class BridgeDriver:
 
     def recover(self, held: Sequence[Held]) -> None:
         """Links with our mark that no attachment stands for were left by an agent that died."""
-        with self._lock, Netlink() as here:
+        with self._lock, Rtnetlink() as here:
             self._bridge, known = None, set[str]()
             for each in held:
                 if each.attachment is not None:
@@ -77,7 +77,7 @@ class BridgeDriver:
                     _remove(here, link.name)
 
     def attach(self, request: Request, netns: int) -> Attachment:
-        with self._lock, Netlink() as here:
+        with self._lock, Rtnetlink() as here:
             bridge = self._bridge or self._made(here)
             number = self._number(bridge, request)
             bridge.used[number] = request.container
@@ -86,19 +86,19 @@ class BridgeDriver:
             link, mac = self._named(request.container, request.ifname), _mac(addresses[0].ip.packed)
             master = here.index(self._bridge_name)
             here.carry_out(
-                netlink.veth(link, master=master, mtu=_MTU, inside=request.ifname, netns=netns, mac=mac),
-                netlink.alias(link, f"reconciler {self._owner} {request.container} {request.ifname}"),
+                rtnetlink.veth(link, master=master, mtu=_MTU, inside=request.ifname, netns=netns, mac=mac),
+                rtnetlink.alias(link, f"reconciler {self._owner} {request.container} {request.ifname}"),
             )
         with _inside(netns) as there:
             index = there.index(request.ifname)
-            routes = [netlink.default_route(index, gateway) for gateway in gateways] if request.default else []
-            given = [netlink.address(index, address) for address in addresses]
-            there.carry_out(netlink.up(index), *given, *routes)
+            routes = [rtnetlink.default_route(index, gateway) for gateway in gateways] if request.default else []
+            given = [rtnetlink.address(index, address) for address in addresses]
+            there.carry_out(rtnetlink.up(index), *given, *routes)
         shown = tuple(map(str, gateways)) if request.default else ()
         return Attachment(tuple(map(str, addresses)), shown, {}, (link,))
 
     def detach(self, request: Request, attachment: Attachment | None) -> None:
-        with self._lock, Netlink() as here:
+        with self._lock, Rtnetlink() as here:
             _remove(here, self._named(request.container, request.ifname))
             if self._bridge is None:
                 return
@@ -109,7 +109,7 @@ class BridgeDriver:
                 _remove(here, self._bridge_name)
                 self._bridge = None
 
-    def _made(self, here: Netlink) -> _Bridge:
+    def _made(self, here: Rtnetlink) -> _Bridge:
         """The bridge, with the first range that is free. Raises Retryable when none is."""
         name, taken = self._bridge_name, list(_taken(here))
         free = next((each for each in _POOL.subnets(new_prefix=_PREFIX) if not any(map(each.overlaps, taken))), None)
@@ -119,12 +119,12 @@ class BridgeDriver:
         made = _Bridge(free, _range6(self._owner), {})
         _remove(here, name)  # half made, by a launch that failed
         here.carry_out(
-            netlink.bridge(name, mtu=_MTU, mac=_mac(free[_GATEWAY].packed)),
-            netlink.alias(name, f"reconciler {self._owner} network {NETWORK}"),
+            rtnetlink.bridge(name, mtu=_MTU, mac=_mac(free[_GATEWAY].packed)),
+            rtnetlink.alias(name, f"reconciler {self._owner} network {NETWORK}"),
         )
         index = here.index(name)
         for gateway in (_at(made.range, _GATEWAY), _at(made.range6, _GATEWAY)):
-            here.carry_out(netlink.address(index, gateway))
+            here.carry_out(rtnetlink.address(index, gateway))
         self._bridge = made
         return made
 
@@ -169,7 +169,7 @@ def _range6(owner: str) -> IPv6Network:
     return IPv6Network((b"\xfd" + hashlib.sha256(owner.encode()).digest()[:7] + bytes(8), 64))
 
 
-def _taken(here: Netlink) -> Iterator[IPv4Network]:
+def _taken(here: Rtnetlink) -> Iterator[IPv4Network]:
     """What the host has addresses in, or routes to."""
     for _, address in here.addresses():
         if isinstance(address.network, IPv4Network):
@@ -179,20 +179,20 @@ def _taken(here: Netlink) -> Iterator[IPv4Network]:
             yield route.to
 
 
-def _remove(here: Netlink, name: str) -> None:
+def _remove(here: Rtnetlink, name: str) -> None:
     try:
-        here.carry_out(netlink.removal(name))
+        here.carry_out(rtnetlink.removal(name))
     except OSError as error:
-        if not netlink.missing(error):
+        if not rtnetlink.missing(error):
             raise
 
 
-def _inside(netns: int) -> Netlink:
+def _inside(netns: int) -> Rtnetlink:
     """A socket belongs to the namespace its thread was in: one goes there, makes it, and ends."""
 
-    def make() -> Netlink:
+    def make() -> Rtnetlink:
         syscalls.setns(netns, syscalls.CLONE_NEWNET)
-        return Netlink()
+        return Rtnetlink()
 
     with ThreadPoolExecutor(1) as elsewhere:
         return elsewhere.submit(make).result()
