@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import shlex
-import signal
 import subprocess
 import threading
 import urllib.request
 from collections.abc import Sequence
 
 from reconciler.loop.events import Event, as_json
+from reconciler.runtime import programs
 from reconciler.states import EventType, Status
 
 log = logging.getLogger(__name__)
@@ -103,18 +102,6 @@ def tell(receiver: str, text: str) -> None:
         request = urllib.request.Request(receiver, text.encode(), headers, method="POST")
         with urllib.request.urlopen(request, timeout=SECONDS):
             return
-    process = subprocess.Popen(
-        shlex.split(receiver),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        _, said = process.communicate((text + "\n").encode(), timeout=SECONDS)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)  # its own session: with all it started
-        process.wait()
-        raise
-    if process.returncode:
-        raise OSError(f"it ended with {process.returncode}: {said.decode(errors='replace').strip()[-200:]}")
+    done = programs.converse(shlex.split(receiver), (text + "\n").encode(), SECONDS, listen=False)
+    if done.returncode:
+        raise OSError(f"it ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()[-200:]}")

@@ -20,21 +20,21 @@ from reconciler.spec.model import ContainerSpec
 from reconciler.spec.quantities import format_size
 
 PERIOD = 10.0
+# attribute of the limits, field as it is written, figure
 _FIGURES = (
-    ("cpus", "cpu_limit"),
-    ("memory", "memory_limit_bytes"),
-    ("memorySwap", "memory_swap_limit_bytes"),
-    ("pids", "pids_limit"),
+    ("cpus", "cpus", "cpu_limit"),
+    ("memory", "memory", "memory_limit_bytes"),
+    ("memory_swap", "memorySwap", "memory_swap_limit_bytes"),
+    ("pids", "pids", "pids_limit"),
 )
-_ATTRIBUTES = {"memorySwap": "memory_swap"}
 _PAGE = 4096
 
 
 def drifted(spec: ContainerSpec, usage: Usage) -> str:
     """What differs from its limits, as a cause; "" for nothing."""
     found = []
-    for field, figure in _FIGURES:
-        wanted = getattr(spec.resources.limits, _ATTRIBUTES.get(field, field))
+    for attribute, field, figure in _FIGURES:
+        wanted = getattr(spec.resources.limits, attribute)
         if figure not in usage or (wanted is None and spec.type == "docker"):
             continue  # an engine cannot take a limit away
         present = usage[figure]

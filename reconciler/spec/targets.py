@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 
-_KERNELS = ("/proc", "/sys", "/dev")
+_KERNELS, _DEVICES = ("/proc", "/sys"), "/dev"
 
 
 def normal(target: str) -> str:
@@ -23,7 +23,7 @@ def refused(target: str, *, devices: bool = False) -> str | None:
         return "is the root itself; use rootfs for another root"
     if path == ".":
         return "is the sandbox itself; name a path in it"
-    for kernels in _KERNELS[: 2 if devices else 3]:
+    for kernels in _KERNELS if devices else (*_KERNELS, _DEVICES):
         if path == kernels or path.startswith(kernels + "/"):
             return f"lies in {kernels}, which the kernel fills"
     return None

@@ -148,13 +148,12 @@ class MemoryIsolator(ControllerIsolator):
 
     def _swap_usage(self, place: Place[_Memory]) -> Usage:
         """Swap alone, and its limit as the spec counts it: together with memory."""
-        used, limit, bound = (
-            place.number(file) for file in (place.files.swap_current, place.files.swap, place.files.limit)
-        )
+        limit = place.number(place.files.swap)
         if place.files is _MEMORY[1]:
             return {"swap_bytes": place.table("memory.stat").get("total_swap"), "memory_swap_limit_bytes": limit}
+        bound = place.number(place.files.limit)
         both = None if limit is None or bound is None else bound + limit
-        return {"swap_bytes": used, "memory_swap_limit_bytes": both}
+        return {"swap_bytes": place.number(place.files.swap_current), "memory_swap_limit_bytes": both}
 
     def limitation(self, context: Context) -> Limitation | None:
         """Whether the kernel killed processes of this run for want of memory. Which ones cannot be told: only with a

@@ -16,8 +16,7 @@ from reconciler.errors import ReconcilerError, Retryable, Terminal
 from reconciler.runtime.isolators.isolator import Host, Isolator, PassiveIsolator
 
 GROUP = "reconciler.isolators"
-_ASKED = ("recover", "support", "refuses", "prepare", "isolate")
-_LATER = ("update", "usage", "every", "watch", "limitation", "cleanup")
+_METHODS = [name for name, value in vars(PassiveIsolator).items() if callable(value) and not name.startswith("_")]
 
 
 def names() -> list[str]:
@@ -37,7 +36,7 @@ def load(name: str, host: Host) -> Isolator:
         raise Terminal(f"{where}: {found.value} returns no PassiveIsolator but {type(made).__name__}")
     if made.name != name:
         raise Terminal(f"{where} calls itself {made.name!r}; entry point and isolator must have one name")
-    for method in (*_ASKED, *_LATER):
+    for method in _METHODS:
         setattr(made, method, _guarded(name, getattr(made, method)))
     return made
 

@@ -54,9 +54,8 @@ def _credentials(step: Step, fds: Descriptors) -> None:
         os.setresgid(step["gid"], step["gid"], step["gid"])
         os.setresuid(step["uid"], step["uid"], step["uid"])
     if held is not None:
-        capabilities.hold(
-            held, inheriting=inheriting
-        )  # without what this host has not got itself: that cannot be given
+        # without what this host has not got itself: that cannot be given
+        capabilities.hold(held, inheriting=inheriting)
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
     if step.get("no_new_privileges"):
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

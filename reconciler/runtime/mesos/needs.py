@@ -1,8 +1,7 @@
 """Which isolators a spec needs, and what those that there are refuse of it. Pure, but for the isolators' own looks.
 
 A field whose isolator `--isolation` leaves out, or that does not work on this host, would have no effect: such a
-container is not run. What a launcher has
-no isolator for at all is the business of `fit`.
+container is not run. What a launcher has no isolator for at all is the business of `fit`.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def _needed(spec: ContainerSpec) -> Iterator[tuple[str, Sequence[str]]]:
         if table[name] is Sharing.PRIVATE:
             yield f"namespaces.{name}", ("namespaces/user",) if name == "user" else ("namespaces",)
     security = spec.security
-    if spec.security.read_only_rootfs:
+    if security.read_only_rootfs:
         yield "security.readOnlyRootfs", ("filesystem/linux",)
     for part in ("add", "drop"):
         if getattr(security.capabilities, part):

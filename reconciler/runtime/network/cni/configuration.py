@@ -18,7 +18,7 @@ VERSIONS = ("1.0.0", "0.4.0", "0.3.1", "0.3.0")
 _SUFFIXES = (".conflist", ".conf", ".json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _LARGEST = 1 << 20  # bytes
-_CHECKED_SINCE = ("1.0.0", "0.4.0")  # the versions that have CHECK, and give DEL the result of ADD
+_REMEMBERING = ("1.0.0", "0.4.0")  # the versions that give DEL the result of ADD
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,11 @@ class NetworkConfig:
     version: str
     plugins: tuple[Mapping[str, Any], ...]
     path: str
-    disable_check: bool = False
 
     @property
     def remembers(self) -> bool:
         """Whether DEL is given the result of ADD."""
-        return self.version in _CHECKED_SINCE
+        return self.version in _REMEMBERING
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -43,7 +42,7 @@ class NetworkConfig:
 
     def as_json(self) -> dict[str, Any]:
         plugins = [dict(plugin) for plugin in self.plugins]
-        return {"cniVersion": self.version, "name": self.name, "disableCheck": self.disable_check, "plugins": plugins}
+        return {"cniVersion": self.version, "name": self.name, "plugins": plugins}
 
     def for_plugin(
         self, plugin: Mapping[str, Any], wanted: Mapping[str, Any], previous: Mapping[str, Any] | None
@@ -76,7 +75,7 @@ def parse(data: Any, path: str) -> NetworkConfig:
         kind = plugin.get("type") if isinstance(plugin, dict) else None
         if not isinstance(kind, str) or not _NAME.fullmatch(kind):
             raise ValueError(f"plugins[{number}].type: must be the name of a plugin, not {kind!r}")
-    return NetworkConfig(name, version, tuple(plugins), path, bool(data.get("disableCheck", False)))
+    return NetworkConfig(name, version, tuple(plugins), path)
 
 
 def read(directory: Path) -> dict[str, NetworkConfig | str]:

@@ -44,11 +44,11 @@ class CniDriver:
         return tuple(configuration.read(self._configurations))
 
     def check(self, request: Request) -> list[str]:
-        config = configuration.read(self._configurations).get(request.network)
-        if not isinstance(config, NetworkConfig):
-            return [config or self._unknown(request.network)]
-        kinds = {*_kinds(config)}
-        found = [f"{why}, which {config.path} names" for kind in sorted(kinds) if (why := self._plugins.missing(kind))]
+        config = self._config(request.network)
+        if isinstance(config, str):
+            return [config]
+        kinds = sorted(set(_kinds(config)))
+        found = [f"{why}, which {config.path} names" for kind in kinds if (why := self._plugins.missing(kind))]
         if request.ports and "portMappings" not in config.capabilities:
             found.append(
                 f"no plugin of network {config.name} publishes ports: in {config.path} one must have the capability "
@@ -57,9 +57,9 @@ class CniDriver:
         return found
 
     def attach(self, request: Request, netns: int) -> Attachment:
-        config = configuration.read(self._configurations).get(request.network)
-        if not isinstance(config, NetworkConfig):
-            raise Retryable(config or self._unknown(request.network))
+        config = self._config(request.network)
+        if isinstance(config, str):
+            raise Retryable(config)
         result = self._add(config, request, f"/proc/{os.getpid()}/fd/{netns}")
         addresses = tuple(str(each["address"]) for each in _objects(result, "ips") if "address" in each)
         if request.ip is not None and request.ip not in {each.partition("/")[0] for each in addresses}:
@@ -76,9 +76,9 @@ class CniDriver:
         )
 
     def detach(self, request: Request, attachment: Attachment | None) -> None:
-        config = _configured(attachment) if attachment is not None else self._configured_now(request)
-        if config is None:
-            log.warning("%s: network %s is not configured any more: what was begun of it stays", *_of(request))
+        config = _recorded(attachment) if attachment is not None else self._config(request.network)
+        if isinstance(config, str):
+            log.warning("%s: what was begun of its networks stays: %s", request.container, config)
             return
         result = attachment.details["result"] if attachment is not None and config.remembers else None
         call = self._call("DEL", request, "")
@@ -102,19 +102,17 @@ class CniDriver:
         arguments = f"IgnoreUnknown=1;IP={request.ip}" if request.ip is not None else "IgnoreUnknown=1"
         return Call(verb, container, netns, request.ifname, arguments)
 
-    def _configured_now(self, request: Request) -> NetworkConfig | None:
-        config = configuration.read(self._configurations).get(request.network)
-        return config if isinstance(config, NetworkConfig) else None
-
-    def _unknown(self, network: str) -> str:
-        return f"there is no network {network} in {self._configurations}"
+    def _config(self, network: str) -> NetworkConfig | str:
+        """As it is configured now; or why there is none."""
+        unknown = f"there is no network {network} in {self._configurations}"
+        return configuration.read(self._configurations).get(network, unknown)
 
 
-def _configured(attachment: Attachment) -> NetworkConfig | None:
+def _recorded(attachment: Attachment) -> NetworkConfig | str:
     try:
         return configuration.parse(attachment.details["config"], "")
-    except (KeyError, ValueError):
-        return None
+    except (KeyError, ValueError) as error:
+        return f"the record of it has no configuration: {error}"
 
 
 def _kinds(config: NetworkConfig) -> list[str]:
@@ -158,7 +156,3 @@ def _dns(result: Mapping[str, Any]) -> dict[str, list[str]]:
     found = {key: [str(each) for each in dns.get(key) or ()] for key in ("nameservers", "search", "options")}
     found["search"] = domain + [each for each in found["search"] if each not in domain]
     return found if any(found.values()) else {}
-
-
-def _of(request: Request) -> tuple[str, str]:
-    return request.container, request.network

@@ -6,10 +6,8 @@ started. What it says of a failure is kept ({code, msg, details}, "well-known er
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import Retryable
+from reconciler.runtime import programs
 
 SECONDS = 30.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -25,7 +24,7 @@ _SAID = 400  # characters of what is not JSON that a message shows
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """verb: ADD, DEL or CHECK. netns: a path, empty when there is none any more. arguments: CNI_ARGS."""
+    """verb: ADD or DEL. netns: a path, empty when there is none any more. arguments: CNI_ARGS."""
 
     verb: str
     container: str
@@ -63,33 +62,16 @@ class Plugins:
             **({"CNI_ARGS": call.arguments} if call.arguments else {}),
         }
         try:
-            code, out, err = self._ask(found, environment, json.dumps(config).encode())
+            asked = json.dumps(config).encode()
+            done = programs.converse([str(found)], asked, self._seconds, env=environment, cwd="/")
         except subprocess.TimeoutExpired:
             raise Retryable(f"{what}: took longer than {self._seconds:.0f} s and was killed") from None
         except OSError as error:
             raise Retryable(f"{what}: could not be run: {error}") from None
-        answer = _parsed(out)
-        if code != 0:
-            raise Retryable(f"{what}: {_complaint(answer, out or err, code)}")
+        answer = _parsed(done.stdout)
+        if done.returncode != 0:
+            raise Retryable(f"{what}: {_complaint(answer, done.stdout or done.stderr, done.returncode)}")
         return answer
-
-    def _ask(self, path: Path, environment: dict[str, str], asked: bytes) -> tuple[int, bytes, bytes]:
-        with subprocess.Popen(
-            [str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        ) as process:
-            try:
-                out, err = process.communicate(asked, timeout=self._seconds)
-            except BaseException:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                raise
-            return process.returncode, out, err
 
     def _find(self, kind: str) -> Path | None:
         paths = (directory / kind for directory in self.directories)
