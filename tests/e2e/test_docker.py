@@ -7,7 +7,6 @@ import fcntl
 import os
 import signal
 import struct
-import subprocess
 import termios
 from collections.abc import Iterator
 from typing import Any
@@ -286,9 +285,8 @@ class Terminal:
         os.set_blocking(self._master, False)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 101, 0, 0))
         streams = {"stdin": slave, "stdout": slave, "stderr": slave}
-        # forked into a session that is not ours, and waited for here: the tests' reaper leaves it alone
         argv = ["setsid", "--fork", "--wait", "--ctty", *world.argv(*arguments)]
-        self.process = subprocess.Popen(argv, env=world.environment(), **streams)
+        self.process = world.nursery.spawn(argv, env=world.environment(), **streams)
         os.close(slave)
         self._bytes = b""
 
