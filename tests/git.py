@@ -41,6 +41,16 @@ class Upstream:
         self("push", "-q", "--force", "origin", "HEAD")
         return self("rev-parse", "HEAD")
 
+    def sign(self, subject: str, home: Path, key: str) -> str:
+        """As `push`, with a signature by GnuPG."""
+        settings = ("-c", "gpg.format=openpgp", "-c", f"user.signingKey={key}")
+        self("add", "-A")
+        argv = ["git", "-C", str(self.tree), *settings, "commit", "-q", "-S", "--allow-empty", "-m", subject]
+        subprocess.run(argv, check=True, env={**self._environ(), "GNUPGHOME": str(home)}, capture_output=True)
+        stop_agent(home)
+        self("push", "-q", "--force", "origin", "HEAD")
+        return self("rev-parse", "HEAD")
+
     def _environ(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         return {**kept, **ENVIRONMENT}
@@ -51,3 +61,17 @@ def ssh_key(path: Path, principal: str) -> tuple[Path, str]:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     public = path.with_suffix(".pub").read_text().split()
     return path, f"{principal} {public[0]} {public[1]}\n"
+
+
+def gpg_home(path: Path, user: str) -> tuple[Path, str]:
+    """A home of GnuPG with one key, and that key's user id."""
+    path.mkdir(mode=0o700)
+    made = ["gpg", "--batch", "--quiet", "--homedir", str(path), "--passphrase", "", "--quick-generate-key", user]
+    subprocess.run([*made, "ed25519", "sign", "never"], check=True, capture_output=True)
+    stop_agent(path)
+    return path, user
+
+
+def stop_agent(home: Path) -> None:
+    """The one that gpg leaves behind."""
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True, capture_output=True)

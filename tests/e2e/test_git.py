@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import remotes
 from tests.e2e.checks import eventually, gone, instance, not_restarted, restarted, running, state, until
 from tests.e2e.world import Agent, World, sleeper
-from tests.git import Upstream, ssh_key
+from tests.git import Upstream, gpg_home, ssh_key
 
 SOON = ("--poll-interval", "200ms")
 
@@ -157,6 +158,61 @@ def test_a_commit_that_is_not_signed_is_not_applied(world: World, upstream: Upst
     upstream.push("signed after all", "-S", "--allow-empty")
     restarted(world, before)
     assert running(world, ["sleep", "810011"]) == 0
+
+
+def test_a_signature_by_gnupg_counts_by_the_keys_of_its_home(world: World, upstream: Upstream) -> None:
+    """One whose key is not in it is as good as none."""
+    known, stranger = (gpg_home(world.base / name, f"{name}@example.org") for name in ("known", "stranger"))
+    upstream.write("web.yaml", sleeper("web", "810013"))
+    upstream.sign("signed", *stranger)
+    answer = world.reconciler("apply", upstream.url, "--require-signed", known[0])
+    assert answer.returncode == 1
+    assert "is not signed" in answer.stdout + answer.stderr
+    assert running(world, ["sleep", "810013"]) == 0
+    upstream.sign("signed by whom we know", *known)
+    world.succeed("apply", upstream.url, "--require-signed", known[0])
+    assert running(world, ["sleep", "810013"]) == 1
+
+
+@pytest.mark.skipif(remotes.SSHD is None, reason="openssh-server is not installed")
+def test_a_repository_is_followed_over_ssh(world: World, upstream: Upstream) -> None:
+    """With the key that ssh is told to use; a server that is gone is a lost remote."""
+    upstream.write("web.yaml", sleeper("web", "810014"))
+    upstream.push("web")
+    with remotes.ssh_server(world) as (port, command):
+        url = f"git+ssh://root@127.0.0.1:{port}{upstream.bare}"
+        refused = world.reconciler("apply", url)
+        assert refused.returncode == 1
+        assert "Host key verification failed" in refused.stdout + refused.stderr
+        world.variables["GIT_SSH_COMMAND"] = command
+        follow(world, url)
+        before = instance(world, "web")
+        upstream.write("web.yaml", sleeper("web", "810015"))
+        upstream.push("edited")
+        before = restarted(world, before)
+    eventually(lambda: "cannot be fetched" in world.succeed("status"), "status tells")
+    not_restarted(world, before)
+
+
+def test_a_repository_is_followed_over_https(world: World, upstream: Upstream) -> None:
+    """By the certificate and the password that are the user's own; neither is shown."""
+    upstream.write("web.yaml", sleeper("web", "810016"))
+    upstream.push("web")
+    with remotes.https_server(world, upstream.bare.parent) as port:
+        url = f"git+https://localhost:{port}/{upstream.bare.name}"
+        (world.base / ".netrc").rename(world.aside / "netrc")
+        refused = world.reconciler("apply", url)
+        assert refused.returncode == 1
+        assert "could not read Username" in refused.stdout + refused.stderr
+        (world.aside / "netrc").rename(world.base / ".netrc")
+        follow(world, url)
+        before = instance(world, "web")
+        upstream.write("web.yaml", sleeper("web", "810017"))
+        upstream.push("edited")
+        before = restarted(world, before)
+        assert remotes.PASSWORD not in world.succeed("status") + world.log() + "".join(world.transcript)
+    eventually(lambda: "cannot be fetched" in world.succeed("status"), "status tells")
+    not_restarted(world, before)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.errors import ReconcilerError
 from reconciler.spec.sources.git.address import GitAddress, parse
-from reconciler.spec.sources.git.command import Git, GitFailed, environment
+from reconciler.spec.sources.git.command import Git, GitFailed, environment, telling
 from reconciler.spec.sources.git.contents import Blob, select
 from reconciler.spec.sources.git.source import GitSource
 from reconciler.spec.sources.listing import Listing, ListingState
@@ -255,3 +255,21 @@ def test_what_git_writes_is_bounded(upstream: Upstream, monkeypatch: pytest.Monk
     upstream.push("big")
     found = source(upstream).list()
     assert (found.state, found.files) == (ListingState.UNKNOWN, ())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("fatal: bad object\n", "fatal: bad object"),
+        (
+            "Host key verification failed.\nfatal: Could not read from remote repository.\n\nPlease make sure you have "
+            "the correct access rights\nand the repository exists.\n",
+            "Host key verification failed.; fatal: Could not read from remote repository.",
+        ),
+        ("warning: redirecting\nfatal: no\n", "fatal: no"),
+        ("something else\nat the end\n", "at the end"),
+        ("", ""),
+    ],
+)
+def test_what_git_says_is_told_with_what_its_transport_said_before(said: str, told: str) -> None:
+    assert telling(said) == told

@@ -25,6 +25,8 @@ _LATE = 5.0
 _KEPT = ("HOME", "PATH", "USER", "LOGNAME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "TMPDIR")
 _KEPT_PREFIXES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ssl_cert_", "curl_ca_bundle")
 _SSH_OPTIONS = "-o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=2"
+_TELLING = ("fatal:", "error:", "ssh:", "ERROR:")
+_ASIDE = ("warning:", "hint:", "Warning:", "remote:", "@")
 _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsync=committed,reference",
@@ -119,9 +121,7 @@ class Git:
             return f"git {verb} took longer than {seconds:g} s and was ended"
         if code in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ) or "File too large" in said:
             return f"git {verb} would write more than {MAX_FILE >> 20} MiB and was ended"
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        telling = [line for line in lines if line.startswith(("fatal:", "error:", "ssh:", "ERROR:"))] or lines[-1:]
-        return "; ".join(dict.fromkeys(telling))[:500] or f"git {verb} ended with {code}"
+        return telling(said) or f"git {verb} ended with {code}"
 
 
 def environment(environ: Mapping[str, str], scheme: str) -> dict[str, str]:
@@ -143,6 +143,17 @@ def environment(environ: Mapping[str, str], scheme: str) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "SSH_ASKPASS_REQUIRE": "never",
     }
+
+
+def telling(said: str) -> str:
+    """Of what git wrote, the lines that say why it failed: its own, and what a transport (ssh, which has no mark of its
+    own) said right before the first of them."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    marked = [number for number, line in enumerate(lines) if line.startswith(_TELLING)]
+    chosen = [lines[number] for number in marked] or lines[-1:]
+    if marked and marked[0] and not lines[marked[0] - 1].startswith(_ASIDE):
+        chosen.insert(0, lines[marked[0] - 1])
+    return "; ".join(dict.fromkeys(chosen))[:500]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
