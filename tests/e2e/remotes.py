@@ -65,7 +65,7 @@ def ssh_server(world: World) -> Iterator[tuple[int, str]]:
 
 @contextlib.contextmanager
 def https_server(world: World, repositories: Path) -> Iterator[int]:
-    """Its port. HOME gets what a user would write there: the certificate to trust in .gitconfig, the password in .netrc."""
+    """Its port. HOME gets what a user writes there: the certificate to trust in .gitconfig, the password in .netrc."""
     certificate, key = world.base / "tls.crt", world.base / "tls.key"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
