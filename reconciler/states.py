@@ -61,6 +61,7 @@ class Reason(StrEnum):
     UNHEALTHY = "Unhealthy"
     DISK_LIMIT_EXCEEDED = "DiskLimitExceeded"
     PORT_NOT_GIVEN = "PortNotGiven"
+    MOUNT_LOST = "MountLost"
     LIMIT_EXCEEDED = "LimitExceeded"
     # why a name is not run
     NOT_SUPPORTED_YET = "NotSupportedYet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -166,6 +167,27 @@ def test_a_process_that_somebody_moved_out_of_its_cgroup_is_moved_back(world: Wo
         limited(world, "web", "50", "pids.max")
         not_restarted(world, before)
     assert "1 of its processes moved out of its cgroup" in world.succeed("events", "web")
+
+
+def test_what_somebody_unmounted_in_it_is_there_again(world: World) -> None:
+    """By a new run, under an agent that did not see it begin; one that may mount by itself is left alone."""
+    volumes = [{"type": "tmpfs", "target": "cache"}]
+    agent = world.start()
+    world.write("web.yaml", sleeper("web", volumes=volumes))
+    world.write("free.yaml", sleeper("free", volumes=volumes, security={"capabilities": {"add": ["SYS_ADMIN"]}}))
+    web, free = instance(world, "web"), instance(world, "free")
+    remembered = world.runtime / "containers" / "web" / "mounts.json"
+    eventually(remembered.exists, "its mounts are remembered")
+    agent.kill()
+    for name, each in (("web", web), ("free", free)):
+        unmount = ["nsenter", f"--mount=/proc/{each.pid}/ns/mnt", "umount", f"{world.sandbox(name)}/cache"]
+        subprocess.run(unmount, check=True)
+    with world.agent():
+        web = restarted(world, web, within=40)
+        assert "/cache" in Path(f"/proc/{web.pid}/mountinfo").read_text()
+        until(world, "web", lambda row: row["exit"]["reason"] == "MountLost", "says why")
+        assert "cache in it" in world.succeed("why", "web")
+        not_restarted(world, free)
 
 
 def holds(directory: str, pid: int) -> bool:

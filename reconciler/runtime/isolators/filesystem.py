@@ -28,9 +28,9 @@ from typing import Any
 
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators import filesystem_rootfs
+from reconciler.runtime.isolators import filesystem_mounts, filesystem_rootfs
 from reconciler.runtime.isolators.filesystem_rootfs import SHM_SIZE
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Limitation, PassiveIsolator
 from reconciler.runtime.isolators.namespaces import mapped, of_the_host
 from reconciler.runtime.isolators.volumes import place
 from reconciler.runtime.kernel.cgroups import Hierarchy
@@ -81,7 +81,15 @@ class FilesystemLinuxIsolator(PassiveIsolator):
         steps += filesystem_rootfs.steps(config, config.rootfs, self._host, context)
         return LaunchInfo(steps=tuple(steps), env={"MESOS_SANDBOX": filesystem_rootfs.SANDBOX})
 
+    def every(self, context: Context) -> float | None:
+        return filesystem_mounts.begin(context.first[0], context.runtime_dir) if context.first else None
+
+    def watch(self, context: Context) -> Limitation | None:
+        why = filesystem_mounts.look(context.first[0], context.runtime_dir) if context.first else ""
+        return Limitation(Reason.MOUNT_LOST, why) if why else None
+
     def cleanup(self, context: Context) -> None:
+        (context.runtime_dir / filesystem_mounts.FILE).unlink(missing_ok=True)
         self._images.remove(context.name)
 
     def _hosts_tree(self, config: ContainerConfig, context: Context) -> list[Step]:

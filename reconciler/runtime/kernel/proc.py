@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.runtime.kernel.syscalls import NAMESPACES
@@ -76,6 +77,12 @@ def is_running(pid: int, start: int) -> bool:
     """Whether that very process (not another one with its pid) exists and is no zombie."""
     stat = read_stat(pid)
     return stat is not None and stat.start == start and not stat.dead
+
+
+def bounding(pid: int) -> int:
+    """What programs of that process could have at most, as bits of capabilities. Raises OSError when it is gone."""
+    lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapBnd:"))
 
 
 def boot_id() -> str:
