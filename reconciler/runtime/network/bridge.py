@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_interface
+from pathlib import Path
 
 from reconciler.errors import Retryable
-from reconciler.runtime.kernel import rtnetlink, syscalls
+from reconciler.runtime.kernel import rtnetlink, syscalls, sysctls
 from reconciler.runtime.kernel.rtnetlink import Interface, Rtnetlink
 from reconciler.runtime.network.driver import Attachment, Held, Request
 from reconciler.states import Reason
@@ -32,11 +33,16 @@ _MTU = 1500
 
 @dataclass(slots=True)
 class _Bridge:
-    """used: number in the range → container."""
+    """range6: None on a host without IPv6. used: number in the range → container."""
 
     range: IPv4Network
-    range6: IPv6Network
+    range6: IPv6Network | None
     used: dict[int, str]
+
+    def at(self, number: int) -> list[Interface]:
+        """Its addresses, IPv4 first."""
+        ranges = (self.range, self.range6)
+        return [ip_interface(f"{each[number]}/{each.prefixlen}") for each in ranges if each is not None]
 
 
 class BridgeDriver:
@@ -81,8 +87,7 @@ class BridgeDriver:
             bridge = self._bridge or self._made(here)
             number = self._number(bridge, request)
             bridge.used[number] = request.container
-            addresses = (_at(bridge.range, number), _at(bridge.range6, number))
-            gateways = (bridge.range[_GATEWAY], bridge.range6[_GATEWAY])
+            addresses, gateways = bridge.at(number), [each.ip for each in bridge.at(_GATEWAY)]
             link, mac = self._named(request.container, request.ifname), _mac(addresses[0].ip.packed)
             master = here.index(self._bridge_name)
             here.carry_out(
@@ -116,14 +121,14 @@ class BridgeDriver:
         if free is None:
             clash = next(each for each in taken if each.overlaps(_POOL))
             raise Retryable(f"network {NETWORK}: all of {_POOL} collides with {clash} of this host")
-        made = _Bridge(free, _range6(self._owner), {})
+        made = _Bridge(free, _range6(self._owner) if _speaks_ipv6() else None, {})
         _remove(here, name)  # half made, by a launch that failed
         here.carry_out(
             rtnetlink.bridge(name, mtu=_MTU, mac=_mac(free[_GATEWAY].packed)),
             rtnetlink.alias(name, f"reconciler {self._owner} network {NETWORK}"),
         )
         index = here.index(name)
-        for gateway in (_at(made.range, _GATEWAY), _at(made.range6, _GATEWAY)):
+        for gateway in made.at(_GATEWAY):
             here.carry_out(rtnetlink.address(index, gateway))
         self._bridge = made
         return made
@@ -143,9 +148,10 @@ class BridgeDriver:
         return number
 
     def _remember(self, request: Request, attachment: Attachment) -> None:
-        first, second = (ip_interface(each).network for each in attachment.addresses)
-        assert isinstance(first, IPv4Network) and isinstance(second, IPv6Network)
-        bridge = self._bridge = self._bridge or _Bridge(first, second, {})
+        first, *others = (ip_interface(each).network for each in attachment.addresses)
+        assert isinstance(first, IPv4Network)
+        range6 = next((each for each in others if isinstance(each, IPv6Network)), None)
+        bridge = self._bridge = self._bridge or _Bridge(first, range6, {})
         number = int(ip_interface(attachment.addresses[0]).ip) - int(first.network_address)
         bridge.used[number] = request.container
 
@@ -153,10 +159,6 @@ class BridgeDriver:
         """A link's name, 15 characters: the mark, and 35 bits of what it is for."""
         digest = hashlib.sha256("\0".join((self._owner, *what)).encode()).digest()
         return self._mark + base64.b32encode(digest)[:7].decode().lower()
-
-
-def _at(network: IPv4Network | IPv6Network, number: int) -> Interface:
-    return ip_interface(f"{network[number]}/{network.prefixlen}")
 
 
 def _mac(packed: bytes) -> bytes:
@@ -167,6 +169,14 @@ def _mac(packed: bytes) -> bytes:
 def _range6(owner: str) -> IPv6Network:
     """A unique local one (RFC 4193), of the owner."""
     return IPv6Network((b"\xfd" + hashlib.sha256(owner.encode()).digest()[:7] + bytes(8), 64))
+
+
+def _speaks_ipv6() -> bool:
+    """Whether a new link may have an address of it: it is in the kernel, and nobody has turned it off."""
+    try:
+        return Path(sysctls.path("net.ipv6.conf.default.disable_ipv6")).read_text().strip() == "0"
+    except FileNotFoundError:
+        return False
 
 
 def _taken(here: Rtnetlink) -> Iterator[IPv4Network]:
