@@ -41,8 +41,6 @@ from reconciler.runtime.provisioner.store import Store
 from reconciler.spec.namespaces import Sharing, effective
 from reconciler.states import Reason
 
-NOT_MAPPED = "an image cannot be used in a mapped user namespace; use rootfs with its files, or namespaces.user: host"
-
 _SHM_FLAGS = ["nosuid", "nodev", "noexec"]
 
 Step = dict[str, Any]
@@ -76,8 +74,6 @@ class FilesystemLinuxIsolator(PassiveIsolator):
             return LaunchInfo(steps=(*steps, *self._hosts_tree(config, context)))
         if config.spec.rootfs is not None:
             refuse_own(config.name, config.rootfs, (self._root, self._runtime_dir))
-        if config.spec.image is not None and mapped(config, context):
-            raise Terminal(f"{config.name}: spec.image: {NOT_MAPPED}", Reason.INVALID_SPEC)
         steps += filesystem_rootfs.steps(config, config.rootfs, self._host, context)
         return LaunchInfo(steps=tuple(steps), env={"MESOS_SANDBOX": filesystem_rootfs.SANDBOX})
 

@@ -1,7 +1,8 @@
-"""What a process in a mapped user namespace cannot do for itself, done by one with the host's privileges: `take` steps.
+"""What a process in a mapped user namespace cannot do for itself, done by one with the host's privileges: STEPS.
 
     keeper ─clone─▶ child, in its user namespace ─"go"─▶ host side      both made, and blocked, at the fork
-                                                   take each tree, id-map those that ask for it
+                                                   take each tree, id-map those that ask for it; an overlay of
+                                                   id-mapped layers
                     child ◀──descriptors── copy them into a mount namespace of the child's user namespace
 
 That last copy is why it is done here and not by the agent: the kernel locks nodev, nosuid and read-only on a mount
@@ -17,16 +18,23 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from reconciler.runtime.kernel import mounts, proc, syscalls
+from reconciler.runtime.launcher.root_steps import overlay
 from reconciler.runtime.launcher.steps import take
 
 ROLE = "host"  # of the child's end of the socket
 OPENED = "ns:"  # before the kind: the role of a namespace of its parent's that the child is to enter
 
 Step = Mapping[str, Any]
+
+STEPS: Mapping[str, Callable[[Step, dict[str, int], int], int]] = {
+    "take": take,
+    "overlay": lambda step, fds, userns: overlay(step, userns),
+}
+"""Operations that end in a detached mount, by name."""
 
 _PLACE = "/proc"  # a directory of every host; what is mounted there is seen by the host side alone
 _LARGEST = 1 << 16
@@ -91,7 +99,7 @@ def _taken(steps: Sequence[Step], child: int, fds: dict[str, int]) -> dict[str, 
     userns = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
-    return _locked({step["as"]: take(step, fds, userns) for step in steps}, userns)
+    return _locked({step["as"]: STEPS[step["op"]](step, fds, userns) for step in steps}, userns)
 
 
 def _locked(trees: Mapping[str, int], userns: int) -> dict[str, int]:

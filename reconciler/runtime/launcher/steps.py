@@ -120,20 +120,8 @@ def _copied(step: Step, userns: int | None = None) -> int:
     flags, propagation = mounts.attributes(step.get("flags", ())), _MOUNT_FLAGS.get(step.get("propagation", ""), 0)
     if mapping is not None or flags or propagation:
         name = step["source"]
-        try:
-            mounts.change(tree, give=flags, propagation=propagation, userns=mapping, recursive=recursive, name=name)
-        except OSError as error:
-            raise (error if mapping is None else _explained(error, name)) from error
+        mounts.change(tree, give=flags, propagation=propagation, userns=mapping, recursive=recursive, name=name)
     return tree
-
-
-def _explained(error: OSError, path: str) -> OSError:
-    """Why a tree could not be id-mapped, where the kernel's word for it is just EINVAL."""
-    if error.errno not in (errno.EINVAL, errno.EPERM):
-        return error
-    why = "its files cannot keep their owners in a user namespace: its file system (or one mounted below it) cannot be "
-    why += "id-mapped; ext4, xfs, btrfs and others can, tmpfs since Linux 6.3"
-    return OSError(error.errno, why, path)
 
 
 def _put(step: Step, fds: Descriptors) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from reconciler.errors import Terminal
-from reconciler.runtime.isolators.filesystem import NOT_MAPPED
 from reconciler.runtime.isolators.rlimits import amount
 from reconciler.runtime.kernel import rlimits
 from reconciler.runtime.provisioner import references
@@ -57,12 +56,11 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
 def _image(spec: ContainerSpec) -> list[str]:
     if spec.image is None:
         return []
-    found = [f"spec.image: {NOT_MAPPED}"] if spec.namespaces.user == "private" else []
     try:
         references.parse(spec.image.reference)
     except Terminal as error:
-        found.append(error.message)
-    return found
+        return [error.message]
+    return []
 
 
 def _volumes(spec: ContainerSpec, launcher: str) -> list[str]:

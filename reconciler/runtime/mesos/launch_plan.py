@@ -26,7 +26,7 @@ from reconciler.runtime.isolators import volumes
 from reconciler.runtime.isolators.isolator import LaunchInfo
 from reconciler.runtime.isolators.namespaces_user import IDS
 from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
-from reconciler.runtime.launcher import credentials, inside, terminal
+from reconciler.runtime.launcher import credentials, hostside, inside, terminal
 from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 
@@ -150,8 +150,8 @@ def _divided(
     if (highest := max(account.uid, account.gid, *account.groups)) >= IDS:
         message = f"spec.user: the id {highest} is not in its user namespace, which has 0 to {IDS - 1}"
         raise Terminal(message, Reason.INVALID_SPEC)
-    hosts = [_without_devices(step) for step in steps if step["op"] == "take"]
-    own = [step for step in steps if step["op"] != "take"]
+    hosts = [_without_devices(step) for step in steps if step["op"] in hostside.STEPS]
+    own = [step for step in steps if step["op"] not in hostside.STEPS]
     return [credentials.step(0, 0, []), *own], {"user": dict(info.user), "host_steps": hosts}
 
 

@@ -28,6 +28,7 @@ from reconciler.runtime.mesos.checkpoint import Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.fit import shared_notice
 from reconciler.runtime.mesos.preparing import Prepared, prepare, still_wanted
+from reconciler.spec.namespaces import Sharing, effective
 from reconciler.states import ContainerState, Reason
 
 
@@ -90,7 +91,7 @@ class Launching:
     async def _carry_out(self, container: Container, config: ContainerConfig, parent: Container | None) -> None:
         shop = self._shop
         if config.spec.image is not None:
-            config = await shop.images.lay_out(config)
+            config = await shop.images.lay_out(config, mapped=_mapped(config, parent))
             container.note(kill_signal=config.spec.kill_policy.signal)
         try:
             prepared = await shop.hop("launch", lambda say: prepare(shop, container, config, parent, say))
@@ -177,6 +178,13 @@ class Launching:
         container.checkpoint(termination=ended, state=ContainerState.DESTROYING)
         await self._ending.clean_up(container)
         return LaunchFailed(message, code)
+
+
+def _mapped(config: ContainerConfig, parent: Container | None) -> bool:
+    """Whether its user namespace is going to be other than the host's, its own or its parent's."""
+    if effective(config.spec)["user"] is Sharing.PRIVATE:
+        return True
+    return parent is not None and "user" in parent.run.plan
 
 
 def _namespaces(pid: int | None) -> dict[str, int]:

@@ -64,7 +64,7 @@ class Images:
         self.store = Store(root / DIRECTORY)
         self._pulls: dict[str, _Pull] = {}
         self._slots = asyncio.Semaphore(_AT_A_TIME)
-        self._no_overlay: dict[int, str] = {}  # number of layers → why
+        self._no_overlay: dict[tuple[int, bool], str] = {}  # number of layers, id-mapped → why
 
     async def recover(self, names: Collection[str]) -> None:
         """names: of containers that there are."""
@@ -186,11 +186,12 @@ class Images:
 
     # ---- a container's own
 
-    async def lay_out(self, config: ContainerConfig) -> ContainerConfig:
-        """With its root, and with what its spec leaves to the image. Raises Retryable, Terminal."""
-        return await in_thread(lambda: self._lay_out(config), "images")
+    async def lay_out(self, config: ContainerConfig, *, mapped: bool) -> ContainerConfig:
+        """With its root, and with what its spec leaves to the image. mapped: it is for a user namespace with ids that
+        are not the host's. Raises Retryable, Terminal."""
+        return await in_thread(lambda: self._lay_out(config, mapped), "images")
 
-    def _lay_out(self, config: ContainerConfig) -> ContainerConfig:
+    def _lay_out(self, config: ContainerConfig, mapped: bool) -> ContainerConfig:
         assert config.spec.image is not None
         reference = config.spec.image.reference
         image = self.store.find(reference)
@@ -202,17 +203,18 @@ class Images:
             lowers = [self.store.tree(layer) for layer in dict.fromkeys(reversed(image.layers))]
             if not lowers:
                 raise _unavailable(reference, "it has no layers")
-            if self.why_copy(len(lowers)):
+            if self.why_copy(len(lowers), mapped):
                 layers.copied(lowers, place / "root")
                 return replace(config, spec=spec, rootfs=place / "root")
             return replace(config, spec=spec, rootfs=place, overlay=layers.overlaid(lowers, place))
 
-    def why_copy(self, count: int) -> str:
+    def why_copy(self, count: int, mapped: bool) -> str:
         """Why there can be no overlay of so many layers here; "" when there can."""
-        if count not in self._no_overlay:
+        if (count, mapped) not in self._no_overlay:
+            why = layers.why_no_mapped_overlay if mapped else layers.why_no_overlay
             with self.store.adding() as made:
-                self._no_overlay[count] = layers.why_no_overlay(made, count)
-        return self._no_overlay[count]
+                self._no_overlay[count, mapped] = why(made, count)
+        return self._no_overlay[count, mapped]
 
     def close(self) -> None:
         """What is under way gives up."""

@@ -15,11 +15,12 @@ import shutil
 import stat
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.runtime.kernel import mounts
+from reconciler.runtime.provisioner import mapped_overlay
 from reconciler.runtime.provisioner.store import is_whiteout
 from reconciler.runtime.provisioner.unpacking import OPAQUE
 
@@ -49,16 +50,29 @@ def overlaid(lowers: Sequence[Path], place: Path) -> Overlay:
 def why_no_overlay(base: Path, count: int) -> str:
     """Why none of so many layers can be mounted with its directories there; "" when it can. Before Linux 6.5 some dozen
     are too many."""
-    with tempfile.TemporaryDirectory(dir=base) as place:
-        lowers = [f"{place}/{number}" for number in range(count)]
-        for directory in (*lowers, f"{place}/upper", f"{place}/work"):
-            Path(directory).mkdir()
+    with _trial(base, count) as tried:
         try:
-            tree = mounts.overlay(lowers, f"{place}/upper", f"{place}/work", 0)
+            tree = mounts.overlay(tried.lowers, tried.upper, tried.work, 0)
         except OSError as error:
             return str(error.strerror)
         os.close(tree)
     return ""
+
+
+def why_no_mapped_overlay(base: Path, count: int) -> str:
+    """The same of one in which files keep their owners in a user namespace: before Linux 5.19 there is none."""
+    with _trial(base, count) as tried:
+        return mapped_overlay.why_none(tried.lowers, tried.upper, tried.work)
+
+
+@contextlib.contextmanager
+def _trial(base: Path, count: int) -> Iterator[Overlay]:
+    """Of empty directories."""
+    with tempfile.TemporaryDirectory(dir=base) as place:
+        found = Overlay(tuple(f"{place}/{number}" for number in range(count)), f"{place}/upper", f"{place}/work")
+        for directory in (*found.lowers, found.upper, found.work):
+            Path(directory).mkdir()
+        yield found
 
 
 def copied(lowers: Sequence[Path], root: Path) -> None:
