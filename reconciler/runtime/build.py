@@ -290,9 +290,10 @@ def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
     from reconciler.runtime.isolators.namespaces import NamespacesIsolator
     from reconciler.runtime.isolators.namespaces_user import UserNamespaceIsolator
     from reconciler.runtime.isolators.network import NetworkIsolator
+    from reconciler.runtime.network.namespaces import Namespaces
     from reconciler.runtime.network.record import Record
 
-    network = NetworkIsolator(Record(settings.root), _network_drivers(settings))
+    network = NetworkIsolator(Record(settings.root), _network_drivers(settings), Namespaces())
     judged = (UserNamespaceIsolator.name, NetworkIsolator.name)
     left_out = [name for name in judged if not settings.enabled(name)]
     return [NamespacesIsolator(left_out), network]
@@ -311,7 +312,6 @@ def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
 
 def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:
     from reconciler.runtime.isolators.volume_host_path import HostPathIsolator
-    from reconciler.runtime.isolators.volume_image import ImageVolumeIsolator
     from reconciler.runtime.isolators.volume_named import NamedVolumeIsolator
     from reconciler.runtime.isolators.volume_sandbox_path import SandboxPathIsolator
     from reconciler.runtime.isolators.volume_secret import SecretIsolator
@@ -323,7 +323,6 @@ def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:
         TmpfsIsolator(),
         SecretIsolator(),
         NamedVolumeIsolator(settings.root),
-        ImageVolumeIsolator(),
     ]
 
 

@@ -1,4 +1,4 @@
-"""All measurements, one after the other: `make bench`, or `python -m tests.bench [launch latency crowd]`.
+"""All measurements, one after the other: `make bench`, or `python -m tests.bench [launch network latency crowd]`.
 
 Prints tables with minima, medians and ratios; goals are shown, never asserted. Leaves nothing behind.
 """
@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import crowd, latency, launches, table
+from tests.bench import connected, crowd, latency, launches, table
 
-PARTS = ("launch", "latency", "crowd")
+PARTS = ("launch", "network", "latency", "crowd")
 
 
 def main() -> int:
@@ -40,6 +40,8 @@ def main() -> int:
             place.mkdir()
             if part == "launch":
                 launches.measure(place, options.count)
+            elif part == "network":
+                connected.measure(place, options.count)
             elif part == "latency":
                 latency.measure(place, options.count)
             else:

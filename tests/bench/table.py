@@ -48,6 +48,11 @@ def goal(what: str, ratio: float, at_most: float) -> None:
     print(f"  goal: {what} at most {at_most:g} x: {ratio:.2f} x, {verdict}", flush=True)
 
 
+def goal_of_more(what: str, milliseconds: float, at_most: float) -> None:
+    verdict = "met" if milliseconds <= at_most else "missed"
+    print(f"  goal: {what} at most {at_most:g} ms more: {milliseconds:+.2f} ms, {verdict}", flush=True)
+
+
 def note(text: str) -> None:
     print(f"  note: {text}", flush=True)
 

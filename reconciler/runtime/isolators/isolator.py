@@ -13,7 +13,7 @@ container in its own memory, which a restart of the agent would empty: what it m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -70,6 +70,9 @@ class LaunchInfo:
 
     namespaces:  cloned with the child
     join:        entered from the parent container instead
+    entered:     of the namespaces, those that are there by the fork: name → what opens a descriptor
+    beside:      done in a thread while the child is forked: what needs no process, and has to be before the release
+    isolates:    whether this isolator's `isolate` has something to do for the container
     steps:       of the launch plan, interpreted by the child in this order, as plain JSON-able dicts
     env:         added to the payload's environment
     capabilities:       all that its processes can ever have; None: not restricted
@@ -94,6 +97,9 @@ class LaunchInfo:
     volumes: Mapping[int, Mount | None] = field(default_factory=dict)
     nodes: Mapping[str, Mount] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    entered: Mapping[str, Callable[[], int]] = field(default_factory=dict)
+    beside: tuple[Callable[[], object], ...] = ()
+    isolates: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,7 @@ class Isolator(Protocol):
         ...
 
     def isolate(self, context: Context, pid: int) -> None:
-        """The child exists, blocked, in its cgroups and namespaces."""
+        """The child exists, blocked, in its cgroups and in the namespaces that were made for it."""
         ...
 
     def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
@@ -254,6 +260,8 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
     volumes: dict[int, Mount | None] = {}
     nodes: dict[str, Mount] = {}
     contents: dict[str, bytes] = {}
+    entered: dict[str, Callable[[], int]] = {}
+    beside: tuple[Callable[[], object], ...] = ()
     capabilities: frozenset[str] | None = None
     user: Mapping[str, object] | None = None
     no_new_privileges = False
@@ -275,8 +283,23 @@ def merge(infos: Iterable[LaunchInfo | None]) -> LaunchInfo:
         volumes.update(info.volumes)
         nodes.update(info.nodes)
         contents.update(info.contents)
+        entered.update(info.entered)
+        beside += info.beside
     if both := namespaces & join:
         raise Terminal(f"isolators disagree on the namespaces {', '.join(sorted(both))}: made anew and the parent's")
     return LaunchInfo(
-        namespaces, join, steps, env, capabilities, no_new_privileges, files, user, payload, volumes, nodes, contents
+        namespaces - entered.keys(),
+        join,
+        steps,
+        env,
+        capabilities,
+        no_new_privileges,
+        files,
+        user,
+        payload,
+        volumes,
+        nodes,
+        contents,
+        entered,
+        beside,
     )

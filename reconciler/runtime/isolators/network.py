@@ -1,22 +1,28 @@
 """Isolator `network`: joins what a spec says under `networks` and `ports` to the drivers that carry it out.
 
-Connected is what lies between the fork and the release: the first process is there, blocked, and holds its network
-namespace, which is known by descriptor and never bind-mounted. What is nested shares the namespace. Without `networks`,
-`ports` ask for the default one. After Mesos's isolator `network/cni`.
+    in the host's user namespace   one that is ready is connected while the child is forked, which then enters it
+    in one of its own              isolate: the first process is there, blocked, and its namespace is connected
+
+The namespace is known by descriptor and never bind-mounted. What is nested shares it. Without `networks`, `ports` ask
+for the default one. After Mesos's isolator `network/cni`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, Unsupported
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.network.driver import Held, NetworkDriver, Port, Request
+from reconciler.runtime.network.namespaces import Namespace, Namespaces
 from reconciler.spec.namespaces import Sharing, effective
 
 if TYPE_CHECKING:
@@ -34,10 +40,12 @@ DEFAULT = "bridge"
 class NetworkIsolator(PassiveIsolator):
     name = "network"
 
-    def __init__(self, record: Record, drivers: Sequence[NetworkDriver]) -> None:
+    def __init__(self, record: Record, drivers: Sequence[NetworkDriver], namespaces: Namespaces) -> None:
         """Of two drivers with a network of the same name the first has it."""
         self._record = record
         self._drivers = tuple(drivers)
+        self._namespaces = namespaces
+        self._taken: dict[str, Future[Namespace]] = {}  # for launches that have yet to come so far
         self._boot = proc.boot_id()
 
     def recover(self, containers: Mapping[str, Path]) -> None:
@@ -73,35 +81,53 @@ class NetworkIsolator(PassiveIsolator):
             if driver is None:
                 raise Unsupported(f"{config.name}: there is no network {request.network} any more")
             lines.append(Held(driver.name, request, self._boot))
-        if lines:
-            self._record.write(config.name, lines)
-        return None
+        if not lines:
+            return LaunchInfo(isolates=False)
+        self._record.write(config.name, lines)
+        if effective(config.spec)["user"] is not Sharing.HOST:
+            return None
+        taken = self._taken[config.name] = self._namespaces.take()
+        connect = partial(self._connect, config.name)
+        return LaunchInfo(entered={"network": lambda: os.dup(taken.result().fd)}, beside=(connect,), isolates=False)
 
     def isolate(self, context: Context, pid: int) -> None:
-        lines = self._record.of(context.name)
-        if not lines:
-            return
-        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            for held in lines:
-                attachment = self._named(held.driver).attach(held.request, netns)
-                self._record.update(context.name, replace(held, attachment=attachment))
-        finally:
-            os.close(netns)
+        with contextlib.closing(Namespace.of(pid)) as namespace:
+            self._attach(context.name, namespace)
 
     def cleanup(self, context: Context) -> None:
+        if (taken := self._taken.pop(context.name, None)) is not None:
+            taken.add_done_callback(_close)
         self._detach(context.name)
+
+    def _connect(self, name: str) -> None:
+        with contextlib.closing(self._taken.pop(name).result()) as namespace:
+            self._attach(name, namespace)
+
+    def _attach(self, name: str, namespace: Namespace) -> None:
+        """What is not in the record any more, once it is attached, took so long that nobody waited for it."""
+        for held in self._record.of(name):
+            driver = self._named(held.driver)
+            attachment = driver.attach(held.request, namespace)
+            if not self._record.update(name, replace(held, attachment=attachment)):
+                driver.detach(held.request, attachment)
 
     def _detach(self, name: str) -> None:
         for held in reversed(self._record.of(name)):
             self._named(held.driver).detach(held.request, held.attachment)
         self._record.remove(name)
+        if not self._record.all():
+            self._namespaces.none()
 
     def _driver(self, network: str) -> NetworkDriver | None:
         return next((each for each in self._drivers if network in each.networks()), None)
 
     def _named(self, driver: str) -> NetworkDriver:
         return next(each for each in self._drivers if each.name == driver)
+
+
+def _close(taken: Future[Namespace]) -> None:
+    if taken.exception() is None:
+        taken.result().close()
 
 
 def requests(spec: ContainerSpec) -> Iterator[Request]:

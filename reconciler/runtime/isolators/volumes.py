@@ -36,7 +36,6 @@ ISOLATORS = {
     "tmpfs": "volume/tmpfs",
     "secret": "volume/secret",
     "volume": "volume",
-    "image": "volume/image",
 }
 
 

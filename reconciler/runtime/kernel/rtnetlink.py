@@ -23,8 +23,8 @@ _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
-_INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 12, 18, 20, 28
+_INFO_KIND, _INFO_DATA, _VETH_INFO_PEER, _IFLA_BRPORT_STATE = 1, 2, 1, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _NESTED = 0x8000
@@ -68,6 +68,15 @@ class Rtnetlink(Netlink):
         request = struct.pack("16s24x", name.encode())
         found: int = struct.unpack_from("=i", fcntl.ioctl(self._socket, _SIOCGIFINDEX, request), 16)[0]
         return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is a link of that name."""
+        try:
+            return bool(self.index(name))
+        except OSError as error:
+            if missing(error):
+                return False
+            raise
 
     def links(self) -> list[Link]:
         found = []
@@ -142,6 +151,12 @@ def alias(name: str, text: str) -> Message:
 
 def up(index: int) -> Message:
     return "up", _SETLINK, 0, struct.pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP)
+
+
+def port_disabled(index: int) -> Message:
+    """Nothing goes in or out by this port of a bridge any more (BR_STATE_DISABLED)."""
+    state = attribute(_IFLA_PROTINFO | _NESTED, attribute(_IFLA_BRPORT_STATE, b"\0"))
+    return "end of a port", _SETLINK, 0, struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + state
 
 
 def removal(name: str) -> Message:

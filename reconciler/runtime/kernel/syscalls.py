@@ -95,11 +95,12 @@ _PIDFD_INFO_SIZE = 72
 _PIDFD_INFO_EXIT_CODE_AT = 60
 
 _libc = ctypes.PyDLL(None, use_errno=True)
+_unlocked = ctypes.CDLL(None, use_errno=True)  # for what takes long, in one thread of several
 _libc.syscall.restype = ctypes.c_long
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
-_libc.unshare.argtypes = [ctypes.c_int]
+_unlocked.unshare.argtypes = [ctypes.c_int]
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.sethostname.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
@@ -162,7 +163,7 @@ def setns(fd: int, flags: int) -> None:
 
 
 def unshare(flags: int) -> None:
-    _check(_libc.unshare(flags), "unshare")
+    _check(_unlocked.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:

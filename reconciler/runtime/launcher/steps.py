@@ -48,7 +48,7 @@ def _mount_flags(names: list[str]) -> int:
 
 
 def _enter(step: Step, fds: Descriptors) -> None:
-    """Join namespaces of the process behind a pidfd."""
+    """Join namespaces of the process behind a pidfd, or the one that is the descriptor."""
     syscalls.setns(fds[step["of"]], clone_flags(step["namespaces"]))
 
 

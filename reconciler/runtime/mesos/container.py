@@ -171,11 +171,19 @@ class Workshop:
         """One step of it."""
         return await self.hop(what, lambda say: function(*args))
 
-    async def each(self, method: str, call: Callable[[Isolator], T], *, backwards: bool = False) -> list[T]:
-        """Have every isolator that has that method do something, in order, in one thread. Raises what the first one
-        raises, TimeoutError naming the one that is stuck."""
+    async def each(
+        self,
+        method: str,
+        call: Callable[[Isolator], T],
+        *,
+        of: Sequence[Isolator] | None = None,
+        backwards: bool = False,
+    ) -> list[T]:
+        """Have every isolator (`of` those) that has that method do something, in order, in one thread. Raises what the
+        first one raises, TimeoutError naming the one that is stuck."""
         passive = getattr(PassiveIsolator, method)
-        asked = [each for each in self.isolators if getattr(type(each), method) is not passive]
+        isolators = self.isolators if of is None else of
+        asked = [each for each in isolators if getattr(type(each), method) is not passive]
         if backwards:
             asked.reverse()
 

@@ -100,12 +100,13 @@ class MesosContainerizer:
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
         if spec.type != "mesos":
             return
-        try:
-            await self._shop.stage("looking for what it needs of the host", self._foresee, spec)
-        except OSError as error:
-            raise Retryable(f"{spec.name}: {error}") from error
-        for field, image in spec.images:
-            await self._images.provide(image, say, f"spec.{field}")
+        if spec.name in self._shop.all:  # else there is no run to end, and the launch itself finds out
+            try:
+                await self._shop.stage("looking for what it needs of the host", self._foresee, spec)
+            except OSError as error:
+                raise Retryable(f"{spec.name}: {error}") from error
+        if spec.image is not None:
+            await self._images.provide(spec, say)
 
     def _foresee(self, spec: ContainerSpec) -> None:
         """Blocks. Raises Terminal or Retryable for what a launch would find when the last run has ended for it."""

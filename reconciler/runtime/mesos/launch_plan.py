@@ -3,9 +3,9 @@
     {name, init, undumpable, argv, env, secrets, steps, payload_steps, init_steps, files, pump?, tty?, user?,
      host_steps?}
 
-Steps come in the isolators' order, then the terminal, made inside and given to the user; the working directory is
-last, before anybody changes user: the sandbox may be readable by root alone. What is then left to do, payload and
-init do for themselves, see launcher/credentials.py.
+Namespaces that are there already are entered first. Steps come in the isolators' order, then the terminal, made inside
+and given to the user; the working directory is last, before anybody changes user: the sandbox may be readable by root
+alone. What is then left to do, payload and init do for themselves, see launcher/credentials.py.
 
 In a mapped user namespace (`user`: its ids, or whose it is) the child becomes its root first of all, and what is to be
 taken of the host is taken for it (`host_steps`, launcher/hostside.py).
@@ -30,6 +30,7 @@ from reconciler.runtime.launcher import credentials, hostside, inside, terminal
 from reconciler.runtime.provisioner import accounts
 from reconciler.states import Reason
 
+THERE = "there:"  # before the name of a namespace: the role of its descriptor
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_ID = 2**32 - 2  # the one above means "leave it as it is" to setresuid(2)
 
@@ -119,6 +120,7 @@ def build(
     sandbox = env["MESOS_SANDBOX"]  # where the container sees it
     env.update(given.plain)
     steps, mapped = _divided(info, volumes.woven(config, info, sandbox), account)
+    steps[:0] = [{"op": "enter", "of": THERE + name, "namespaces": [name]} for name in info.entered]
     if spec.tty:
         env.setdefault("TERM", terminal.TERM)
         steps.append(terminal.step(DEFAULT_SIZE, account.uid if privileged else None))

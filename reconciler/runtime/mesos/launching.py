@@ -2,6 +2,7 @@
 
     PROVISIONING  its root from its image ▸ checkpoint, root file system, account, sandbox              (preparing.py)
     PREPARING     cgroups ▸ each isolator's prepare, in order ▸ the launch plan ▸ fork, child blocked ▸ checkpoint
+                                                                                └ beside it, what needs no process
     ISOLATING     each isolator's isolate with the pid
     FETCHING      what the spec wants in the sandbox ▸ hooks; takes as long as it takes, and ends when nobody wants it
     RUNNING       release ▸ the child carries its plan out and execs ▸ checkpoint
@@ -25,7 +26,7 @@ from reconciler.runtime.launcher.child import NOT_EXECUTABLE, NOT_FOUND
 from reconciler.runtime.launcher.connection import KeeperError
 from reconciler.runtime.launcher.launcher import Fork, closing_fds
 from reconciler.runtime.mesos.checkpoint import Run
-from reconciler.runtime.mesos.container import Container, Workshop
+from reconciler.runtime.mesos.container import Container, Say, Workshop
 from reconciler.runtime.mesos.fit import shared_notice
 from reconciler.runtime.mesos.preparing import Prepared, prepare, still_wanted
 from reconciler.spec.namespaces import Sharing, effective
@@ -90,9 +91,8 @@ class Launching:
 
     async def _carry_out(self, container: Container, config: ContainerConfig, parent: Container | None) -> None:
         shop = self._shop
-        if config.spec.images:
-            config = await shop.images.lay_out(config, mapped=_mapped(config, parent))
         if config.spec.image is not None:
+            config = await shop.images.lay_out(config, mapped=_mapped(config, parent))
             container.note(kill_signal=config.spec.kill_policy.signal)
         try:
             prepared = await shop.hop("launch", lambda say: prepare(shop, container, config, parent, say))
@@ -101,11 +101,16 @@ class Launching:
             raise
         with closing_fds(prepared.fds):
             still_wanted(container)
-            await self._fork(container, prepared, parent)
+            beside = asyncio.create_task(self._beside(prepared), name=f"beside the fork of {container.name}")
+            try:
+                await self._fork(container, prepared, parent)
+            finally:
+                await asyncio.gather(beside, return_exceptions=True)  # undone can be only what is made
+            await beside
 
         container.enter(ContainerState.ISOLATING)
         context, pid = shop.context(container), container.run.pid or 0
-        await shop.each("isolate", lambda isolator: isolator.isolate(context, pid))
+        await shop.each("isolate", lambda isolator: isolator.isolate(context, pid), of=prepared.isolating)
 
         container.enter(ContainerState.FETCHING)
         still_wanted(container)
@@ -120,6 +125,14 @@ class Launching:
         container.checkpoint(
             state=ContainerState.RUNNING, started_at=shop.clock(), namespaces=_namespaces(container.run.pid)
         )
+
+    async def _beside(self, prepared: Prepared) -> None:
+        def work(say: Say) -> None:
+            for each in prepared.info.beside:
+                each()
+
+        if prepared.info.beside:
+            await self._shop.hop("what is done beside the fork", work)
 
     async def _fetch(self, container: Container, config: ContainerConfig) -> None:
         before = container.run.message

@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import Retryable, Terminal
@@ -32,91 +32,92 @@ from reconciler.states import ContainerState, Reason
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the isolators want, merged, and the fork's descriptors by role: the caller's to close."""
+    """What the isolators want, merged; the fork's descriptors by role, the caller's to close; and who has something to
+    do once the child is there."""
 
     info: LaunchInfo
     fds: dict[str, int]
+    isolating: tuple[Isolator, ...]
 
 
 def prepare(
     shop: Workshop, container: Container, config: ContainerConfig, parent: Container | None, say: Say
 ) -> Prepared:
     """Blocks. Notes cgroups and plan in the container's run; `say` is told what comes next."""
-
-    def next_step(what: str) -> None:
-        still_wanted(container)
-        say(what)
-
-    next_step("writing the checkpoint")
+    job = _Job(shop, container, parent, say)
+    job.next_step("writing the checkpoint")
     container.checkpoint()
     if parent is not None and config.spec.class_ == "debug":
-        info = _plan_inside(shop, container, config, parent, next_step)
+        info = _plan_inside(job, config, parent)
     else:
-        info = _plan(shop, container, config, parent, next_step)
-    next_step("opening files")
-    return Prepared(info, _open(shop, container, config, info.contents))
+        info = _plan(job, config)
+    job.next_step("opening files")
+    return Prepared(info, _open(shop, container, config, info), tuple(job.isolating))
 
 
-def _plan(
-    shop: Workshop,
-    container: Container,
-    config: ContainerConfig,
-    parent: Container | None,
-    next_step: Callable[[str], None],
-) -> LaunchInfo:
+@dataclass(slots=True)
+class _Job:
+    shop: Workshop
+    container: Container
+    parent: Container | None
+    say: Say
+    isolating: list[Isolator] = field(default_factory=list)
+
+    def next_step(self, what: str) -> None:
+        still_wanted(self.container)
+        self.say(what)
+
+
+def _plan(job: _Job, config: ContainerConfig) -> LaunchInfo:
+    shop, container, parent = job.shop, job.container, job.parent
     privileged = os.geteuid() == 0
-    next_step("provisioning")
+    job.next_step("provisioning")
     if config.spec.rootfs is not None:
         config = replace(config, rootfs=rootfs.locate(config.name, config.spec.rootfs))
     account = launch_plan.identity(config)
     if privileged:
         config = replace(config, owner=(account.uid, account.gid))
-    next_step("making the sandbox")
+    job.next_step("making the sandbox")
     _make_sandbox(config, account if privileged else None, private=bool(shop.launcher.gives))
     container.enter(ContainerState.PREPARING)
     inherited = _entered(parent.run.pid) if parent is not None else frozenset()
-    info = _isolate(shop, container, config, shop.isolators, next_step, inherited)
-    next_step("reading the environment")
+    info = _isolate(job, config, shop.isolators, inherited)
+    job.next_step("reading the environment")
     given = environment.gather(config)
     container.note(plan=launch_plan.build(config, info, given, account, privileged=privileged))
     return replace(info, contents={**info.contents, **given.contents})
 
 
-def _plan_inside(
-    shop: Workshop, container: Container, config: ContainerConfig, parent: Container, next_step: Callable[[str], None]
-) -> LaunchInfo:
+def _plan_inside(job: _Job, config: ContainerConfig, parent: Container) -> LaunchInfo:
     """Of class debug: a further process of its parent's, in a cgroup of its own below the parent's. What it sees is
     its parent's; only the amounts it may use are its own."""
+    container = job.container
     container.note(sandbox=parent.run.sandbox)
     container.enter(ContainerState.PREPARING)
-    _isolate(shop, container, config, [each for each in shop.isolators if each.controllers], next_step)
-    next_step("reading the environment")
+    _isolate(job, config, [each for each in job.shop.isolators if each.controllers])
+    job.next_step("reading the environment")
     differ, given = _entered(parent.run.pid), environment.gather(config)
     container.note(plan=launch_plan.build_inside(config, given, parent.run.plan, differ))
     return LaunchInfo(join=differ, contents=given.contents)
 
 
 def _isolate(
-    shop: Workshop,
-    container: Container,
-    config: ContainerConfig,
-    isolators: Sequence[Isolator],
-    next_step: Callable[[str], None],
-    inherited: frozenset[str] = frozenset(),
+    job: _Job, config: ContainerConfig, isolators: Sequence[Isolator], inherited: frozenset[str] = frozenset()
 ) -> LaunchInfo:
-    next_step("making the cgroups")
-    container.note(cgroups=dict(shop.launcher.create(container.name)))
-    context = replace(shop.context(container), inherited=inherited)
+    job.next_step("making the cgroups")
+    job.container.note(cgroups=dict(job.shop.launcher.create(job.container.name)))
+    context = replace(job.shop.context(job.container), inherited=inherited)
     infos = []
     for isolator in isolators:
-        next_step(f"prepare: {isolator.name}")
-        infos.append(isolator.prepare(config, context))
+        job.next_step(f"prepare: {isolator.name}")
+        info = isolator.prepare(config, context)
+        if info is None or info.isolates:
+            job.isolating.append(isolator)
+        infos.append(info)
     return merge(infos)
 
 
-def _open(
-    shop: Workshop, container: Container, config: ContainerConfig, contents: Mapping[str, bytes]
-) -> dict[str, int]:
+def _open(shop: Workshop, container: Container, config: ContainerConfig, info: LaunchInfo) -> dict[str, int]:
     with contextlib.ExitStack() as stack:
         fds: dict[str, int] = {}
 
@@ -127,10 +128,12 @@ def _open(
 
         take(open_streams(config.logs))
         take(open_files(container.run.plan))
-        take(memory_files(contents))
+        take(memory_files(info.contents))
         for role, file in (("exit", EXIT), ("reaped", REAPED)):
             take({role: shop.checkpoints.open_end(container.name, file, fresh=True)})
         take(shop.launcher.places(container.name))
+        for name, opened in info.entered.items():
+            take({launch_plan.THERE + name: opened()})
         still_wanted(container)
         stack.pop_all()
         return fds

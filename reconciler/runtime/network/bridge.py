@@ -5,39 +5,52 @@
 Everything of ours bears the owner in its name, "rc" and six digits of it: nothing else is ever touched. The range is
 the first that collides with nothing on the host; each container has the same number in it for IPv4 and IPv6. The
 bridge comes with the first container and goes with the last. Who has which address is known from the record alone.
+
+A veth pair goes with the container's namespace, which the kernel takes down when it has time for it, and many at once;
+to have one removed takes it 10 ms, in which no other link of the host can be made. So `detach` only cuts it off, and
+what is not gone by itself soon is removed in the background, as is the bridge; the interpreter does not end before.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
+import secrets
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_interface
 from pathlib import Path
 
 from reconciler.errors import Retryable
-from reconciler.runtime.kernel import rtnetlink, syscalls, sysctls
+from reconciler.runtime.kernel import rtnetlink, sysctls
 from reconciler.runtime.kernel.rtnetlink import Interface, Rtnetlink
 from reconciler.runtime.network.driver import Attachment, Held, Request
+from reconciler.runtime.network.namespaces import Namespace
 from reconciler.states import Reason
+
+log = logging.getLogger(__name__)
 
 NETWORK = "bridge"
 _POOL = IPv4Network("10.213.0.0/16")
 _PREFIX = 22
 _GATEWAY = 1
 _MTU = 1500
+_BY_ITSELF = 0.25  # seconds in which a link goes with its namespace
+_LOOK = 0.02
 
 
 @dataclass(slots=True)
 class _Bridge:
-    """range6: None on a host without IPv6. used: number in the range → container."""
+    """range6: None on a host without IPv6. used: number in the range → container. links: (container, interface
+    inside) → the host's end."""
 
     range: IPv4Network
     range6: IPv6Network | None
-    used: dict[int, str]
+    used: dict[int, str] = field(default_factory=dict)
+    links: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def at(self, number: int) -> list[Interface]:
         """Its addresses, IPv4 first."""
@@ -51,8 +64,10 @@ class BridgeDriver:
     def __init__(self, owner: str) -> None:
         self._owner = owner
         self._mark = f"rc{owner[:6]}"
-        self._bridge_name = self._named("bridge", NETWORK)
+        self._bridge_name = self._named(hashlib.sha256(f"{owner}\0bridge\0{NETWORK}".encode()).digest())
         self._bridge: _Bridge | None = None
+        self._leaving: dict[str, float] = {}  # link → when it is removed
+        self._sweeping = False
         self._lock = threading.Lock()
 
     def networks(self) -> Sequence[str]:
@@ -82,37 +97,72 @@ class BridgeDriver:
                 if link.name.startswith(self._mark) and link.name not in known and not (bridge and self._bridge):
                     _remove(here, link.name)
 
-    def attach(self, request: Request, netns: int) -> Attachment:
+    def attach(self, request: Request, namespace: Namespace) -> Attachment:
+        there = namespace.inside()
         with self._lock, Rtnetlink() as here:
             bridge = self._bridge or self._made(here)
             number = self._number(bridge, request)
             bridge.used[number] = request.container
             addresses, gateways = bridge.at(number), [each.ip for each in bridge.at(_GATEWAY)]
-            link, mac = self._named(request.container, request.ifname), _mac(addresses[0].ip.packed)
+            link = bridge.links[request.container, request.ifname] = self._named(secrets.token_bytes(5))
+            mac = _mac(addresses[0].ip.packed)
             master = here.index(self._bridge_name)
             here.carry_out(
-                rtnetlink.veth(link, master=master, mtu=_MTU, inside=request.ifname, netns=netns, mac=mac),
+                rtnetlink.veth(link, master=master, mtu=_MTU, inside=request.ifname, netns=namespace.fd, mac=mac),
                 rtnetlink.alias(link, f"reconciler {self._owner} {request.container} {request.ifname}"),
             )
-        with _inside(netns) as there:
-            index = there.index(request.ifname)
-            routes = [rtnetlink.default_route(index, gateway) for gateway in gateways] if request.default else []
-            given = [rtnetlink.address(index, address) for address in addresses]
-            there.carry_out(rtnetlink.up(index), *given, *routes)
+        index = there.index(request.ifname)
+        routes = [rtnetlink.default_route(index, gateway) for gateway in gateways] if request.default else []
+        given = [rtnetlink.address(index, address) for address in addresses]
+        there.carry_out(rtnetlink.up(index), *given, *routes)
         shown = tuple(map(str, gateways)) if request.default else ()
         return Attachment(tuple(map(str, addresses)), shown, {}, (link,))
 
     def detach(self, request: Request, attachment: Attachment | None) -> None:
-        with self._lock, Rtnetlink() as here:
-            _remove(here, self._named(request.container, request.ifname))
-            if self._bridge is None:
+        with self._lock:
+            if (bridge := self._bridge) is None:
                 return
-            used = self._bridge.used
-            for number in [number for number, name in used.items() if name == request.container]:
-                del used[number]
-            if not used:
+            bridge.used = {number: name for number, name in bridge.used.items() if name != request.container}
+            if (link := bridge.links.pop((request.container, request.ifname), None)) is not None:
+                with Rtnetlink() as here:
+                    _cut_off(here, link)
+                self._leaving[link] = time.monotonic() + _BY_ITSELF
+            if not self._sweeping:
+                self._sweeping = True
+                threading.Thread(target=self._sweep, name="network links").start()
+
+    def _sweep(self) -> None:
+        """Until all links that were to go are gone, and the bridge, if nobody is on it. What cannot be removed is left
+        to the next one, in this agent's life or the next one's."""
+        try:
+            with Rtnetlink() as here:
+                while not self._swept(here):
+                    time.sleep(_LOOK)
+                    self._remove_late(here)
+        except OSError as error:
+            log.warning("network %s: a link could not be removed yet: %s", NETWORK, error)
+            with self._lock:
+                self._sweeping = False
+
+    def _remove_late(self, here: Rtnetlink) -> None:
+        """The lock is not held: others need not wait for it."""
+        now = time.monotonic()
+        for link, until in list(self._leaving.items()):
+            if now >= until:
+                _remove(here, link)
+            elif here.has(link):
+                continue
+            self._leaving.pop(link)
+
+    def _swept(self, here: Rtnetlink) -> bool:
+        with self._lock:
+            if self._leaving:
+                return False
+            if self._bridge is not None and not self._bridge.used:
                 _remove(here, self._bridge_name)
                 self._bridge = None
+            self._sweeping = False
+            return True
 
     def _made(self, here: Rtnetlink) -> _Bridge:
         """The bridge, with the first range that is free. Raises Retryable when none is."""
@@ -121,15 +171,14 @@ class BridgeDriver:
         if free is None:
             clash = next(each for each in taken if each.overlaps(_POOL))
             raise Retryable(f"network {NETWORK}: all of {_POOL} collides with {clash} of this host")
-        made = _Bridge(free, _range6(self._owner) if _speaks_ipv6() else None, {})
+        made = _Bridge(free, _range6(self._owner) if _speaks_ipv6() else None)
         _remove(here, name)  # half made, by a launch that failed
         here.carry_out(
             rtnetlink.bridge(name, mtu=_MTU, mac=_mac(free[_GATEWAY].packed)),
             rtnetlink.alias(name, f"reconciler {self._owner} network {NETWORK}"),
         )
         index = here.index(name)
-        for gateway in made.at(_GATEWAY):
-            here.carry_out(rtnetlink.address(index, gateway))
+        here.carry_out(*(rtnetlink.address(index, gateway) for gateway in made.at(_GATEWAY)))
         self._bridge = made
         return made
 
@@ -151,13 +200,14 @@ class BridgeDriver:
         first, *others = (ip_interface(each).network for each in attachment.addresses)
         assert isinstance(first, IPv4Network)
         range6 = next((each for each in others if isinstance(each, IPv6Network)), None)
-        bridge = self._bridge = self._bridge or _Bridge(first, range6, {})
+        bridge = self._bridge = self._bridge or _Bridge(first, range6)
         number = int(ip_interface(attachment.addresses[0]).ip) - int(first.network_address)
         bridge.used[number] = request.container
+        bridge.links[request.container, request.ifname] = attachment.links[0]
 
-    def _named(self, *what: str) -> str:
-        """A link's name, 15 characters: the mark, and 35 bits of what it is for."""
-        digest = hashlib.sha256("\0".join((self._owner, *what)).encode()).digest()
+    def _named(self, digest: bytes) -> str:
+        """A link's name, 15 characters: the mark, and 35 bits. The kernel's own come and go when it likes, so that no
+        two of them have one."""
         return self._mark + base64.b32encode(digest)[:7].decode().lower()
 
 
@@ -197,12 +247,10 @@ def _remove(here: Rtnetlink, name: str) -> None:
             raise
 
 
-def _inside(netns: int) -> Rtnetlink:
-    """A socket belongs to the namespace its thread was in: one goes there, makes it, and ends."""
-
-    def make() -> Rtnetlink:
-        syscalls.setns(netns, syscalls.CLONE_NEWNET)
-        return Rtnetlink()
-
-    with ThreadPoolExecutor(1) as elsewhere:
-        return elsewhere.submit(make).result()
+def _cut_off(here: Rtnetlink, link: str) -> None:
+    """Its address may be another's from now on."""
+    try:
+        here.carry_out(rtnetlink.port_disabled(here.index(link)))
+    except OSError as error:
+        if not rtnetlink.missing(error):
+            raise

@@ -1,6 +1,6 @@
 """The NetworkDriver contract: who connects a container's network namespace to networks, and takes it off again.
 
-    check ─▶ (record: begun) ─▶ attach(netns) ─▶ Attachment (recorded) … ─▶ detach ─▶ (record gone)
+    check ─▶ (record: begun) ─▶ attach(namespace) ─▶ Attachment (recorded) … ─▶ detach ─▶ (record gone)
 
 The record is written before `attach` begins, so whatever an agent that was killed left half made is handed to `detach`,
 without an attachment, by the next one. A driver keeps nothing on disk that it could not do without: `recover` tells it
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+
+from reconciler.runtime.network.namespaces import Namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +103,14 @@ class NetworkDriver(Protocol):
         …"). Changes nothing."""
         ...
 
-    def attach(self, request: Request, netns: int) -> Attachment:
-        """netns: descriptor of the container's network namespace, in which nothing runs yet; another program finds it
-        at /proc/<our pid>/fd/<netns>. Raises OSError, Retryable or Terminal; what it made by then is `detach`'s."""
+    def attach(self, request: Request, namespace: Namespace) -> Attachment:
+        """namespace: the container's, in which nothing runs yet; another program finds it at
+        /proc/<our pid>/fd/<namespace.fd>. Raises OSError, Retryable or Terminal; what it made by then is `detach`'s."""
         ...
 
     def detach(self, request: Request, attachment: Attachment | None) -> None:
-        """Undo `attach`, however far it got; nothing to undo is no error. The namespace is gone, or about to be."""
+        """Undo `attach`, however far it got; nothing to undo is no error. The namespace is gone, or about to be, and
+        what goes with it need not be waited for."""
         ...
 
     def recover(self, held: Sequence[Held]) -> None:

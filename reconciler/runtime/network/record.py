@@ -38,16 +38,25 @@ class Record:
             return self._loaded().get(container, ())
 
     def write(self, container: str, held: Sequence[Held]) -> None:
-        text = json.dumps([each.as_json() for each in held])
         with self._lock:
-            self._loaded()[container] = tuple(held)
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            durable.replace(self._directory / (container + _SUFFIX), text.encode(), sync=False)
+            self._write(container, held)
 
-    def update(self, container: str, held: Held) -> None:
-        """In place of the line with the same interface."""
-        lines = [held if each.request.ifname == held.request.ifname else each for each in self.of(container)]
-        self.write(container, lines)
+    def update(self, container: str, held: Held) -> bool:
+        """In place of the line with the same interface; False if there is none any more."""
+        with self._lock:
+            lines = list(self._loaded().get(container, ()))
+            places = [number for number, each in enumerate(lines) if each.request.ifname == held.request.ifname]
+            for number in places:
+                lines[number] = held
+            if places:
+                self._write(container, lines)
+            return bool(places)
+
+    def _write(self, container: str, held: Sequence[Held]) -> None:
+        self._loaded()[container] = tuple(held)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = json.dumps([each.as_json() for each in held])
+        durable.replace(self._directory / (container + _SUFFIX), text.encode(), sync=False)
 
     def remove(self, container: str) -> None:
         with self._lock:

@@ -16,6 +16,7 @@ from reconciler.errors import Retryable
 from reconciler.runtime.network.cni.driver import CniDriver
 from reconciler.runtime.network.cni.plugins import Plugins
 from reconciler.runtime.network.driver import Port, Request
+from reconciler.runtime.network.namespaces import Namespace
 from tests import processes
 
 RESULT = {
@@ -69,18 +70,18 @@ def lab(tmp_path: Path) -> Lab:
 
 
 @pytest.fixture
-def netns() -> Iterator[int]:
-    fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    yield fd
-    os.close(fd)
+def namespace() -> Iterator[Namespace]:
+    found = Namespace.of(os.getpid())
+    yield found
+    found.close()
 
 
-def test_add_goes_along_the_chain_and_del_back_with_the_last_result(lab: Lab, netns: int) -> None:
+def test_add_goes_along_the_chain_and_del_back_with_the_last_result(lab: Lab, namespace: Namespace) -> None:
     driver = lab.driver()
     request = Request("shop", "lab", "eth0", "10.9.8.7", (Port(8080, 80, "tcp", "127.0.0.1"),))
-    attachment = driver.attach(request, netns)
+    attachment = driver.attach(request, namespace)
     (first, one), (second, two) = lab.calls()
-    path = f"/proc/{os.getpid()}/fd/{netns}"
+    path = f"/proc/{os.getpid()}/fd/{namespace.fd}"
     assert first == ["ADD", "one", "0123456789ab-shop", "eth0", path, "IgnoreUnknown=1;IP=10.9.8.7"]
     assert second == ["ADD", "two", *first[2:]]  # and nothing of the agent's environment
     assert "prevResult" not in one and "runtimeConfig" not in one
@@ -108,10 +109,10 @@ def test_what_was_only_begun_is_undone_with_the_configuration_there_is(lab: Lab)
     ]
 
 
-def test_an_old_version_gives_del_no_result(lab: Lab, netns: int) -> None:
+def test_an_old_version_gives_del_no_result(lab: Lab, namespace: Namespace) -> None:
     lab.configure({"type": "one"}, version="0.3.1")
     driver = lab.driver()
-    driver.detach(REQUEST, driver.attach(REQUEST, netns))
+    driver.detach(REQUEST, driver.attach(REQUEST, namespace))
     assert "prevResult" not in lab.calls()[1][1]
 
 
@@ -126,18 +127,20 @@ def test_an_old_version_gives_del_no_result(lab: Lab, netns: int) -> None:
         (lambda lab: (lab.plugins / "two").unlink(), "there is no CNI plugin two in "),
     ],
 )  # fmt: skip
-def test_a_failure_is_told_in_the_plugins_words(lab: Lab, netns: int, says: Callable[[Lab], None], told: str) -> None:
+def test_a_failure_is_told_in_the_plugins_words(
+    lab: Lab, namespace: Namespace, says: Callable[[Lab], None], told: str
+) -> None:
     says(lab)
     with pytest.raises(Retryable) as failed:
-        lab.driver().attach(Request("shop", "lab", "eth0", "10.9.8.7"), netns)
+        lab.driver().attach(Request("shop", "lab", "eth0", "10.9.8.7"), namespace)
     assert told in failed.value.message
 
 
-def test_a_plugin_that_hangs_is_killed_with_all_it_started(lab: Lab, netns: int) -> None:
+def test_a_plugin_that_hangs_is_killed_with_all_it_started(lab: Lab, namespace: Namespace) -> None:
     lab.says("one", then="sleep 1000 & echo $! > PID; wait".replace("PID", str(lab.log) + ".pid"))
     began = time.monotonic()
     with pytest.raises(Retryable, match="took longer than 1 s and was killed"):
-        lab.driver(1).attach(REQUEST, netns)
+        lab.driver(1).attach(REQUEST, namespace)
     assert time.monotonic() - began < 15
     left = int(Path(f"{lab.log}.pid").read_text())
     deadline = time.monotonic() + 10

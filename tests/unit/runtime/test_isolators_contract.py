@@ -30,6 +30,12 @@ def test_two_values_for_one_variable_are_an_error_with_both() -> None:
         merge([LaunchInfo(env={"A": "1"}), LaunchInfo(env={"A": "2"})])
 
 
+def test_a_namespace_that_is_there_already_is_not_made() -> None:
+    made = LaunchInfo(namespaces=frozenset({"network", "uts"}))
+    merged = merge([made, LaunchInfo(entered={"network": int})])
+    assert (merged.namespaces, merged.entered) == (frozenset({"uts"}), {"network": int})
+
+
 def test_a_namespace_both_made_and_entered_is_an_error() -> None:
     with pytest.raises(Terminal, match="ipc"):
         merge([LaunchInfo(namespaces=frozenset({"ipc"})), LaunchInfo(join=frozenset({"ipc"}))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from reconciler.runtime.isolators.isolator import Context
 from reconciler.runtime.isolators.namespaces import NamespacesIsolator
 from reconciler.runtime.isolators.network import NetworkIsolator, requests
 from reconciler.runtime.network.driver import Attachment, Held, Port, Request
+from reconciler.runtime.network.namespaces import Namespace, Namespaces
 from reconciler.runtime.network.record import DIRECTORY, Record
 from reconciler.spec.model import ContainerSpec
 
@@ -37,8 +39,8 @@ class Driver:
     def check(self, request: Request) -> list[str]:
         return ["no"] if request.ip == "bad" else []
 
-    def attach(self, request: Request, netns: int) -> Attachment:
-        assert Path(f"/proc/self/fd/{netns}").samefile("/proc/self/ns/net")
+    def attach(self, request: Request, namespace: Namespace) -> Attachment:
+        assert Path(f"/proc/self/fd/{namespace.fd}").samefile("/proc/self/ns/net")
         if request.ifname == self.fails:
             raise OSError(5, "failed")
         self.attached.append(request.ifname)
@@ -49,6 +51,32 @@ class Driver:
 
     def recover(self, held: Sequence[Held]) -> None:
         self.recovered = list(held)
+
+
+class Ours(Namespaces):
+    """Ours is always ready. closed: for whom there is nobody left."""
+
+    closed = False
+
+    def take(self) -> Future[Namespace]:
+        taken: Future[Namespace] = Future()
+        taken.set_result(Namespace.of(os.getpid()))
+        return taken
+
+    def none(self) -> None:
+        self.closed = True
+
+
+def isolator_of(root: Path, driver: Driver, namespaces: Namespaces | None = None) -> NetworkIsolator:
+    return NetworkIsolator(Record(root), [driver], namespaces or Ours())
+
+
+def prepare(isolator: NetworkIsolator, root: Path, **fields: Any) -> None:
+    info = isolator.prepare(config(root, **fields), context(root))
+    assert info is not None and not info.isolates
+    os.close(info.entered["network"]())
+    for each in info.beside:
+        each()
 
 
 def spec(**fields: Any) -> ContainerSpec:
@@ -80,7 +108,7 @@ def test_ports_alone_ask_for_the_default_network_and_a_bare_private_one_for_noth
 
 
 def test_a_network_that_nobody_has_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    isolator = NetworkIsolator(Record(tmp_path), [Driver()])
+    isolator = isolator_of(tmp_path, Driver())
     found = isolator.refuses(spec(networks=[{"name": "bridge"}, {"name": "nowhere"}, {"name": "back", "ip": "bad"}]))
     assert found == [
         "spec.networks[1]: there is no network nowhere; there are: back, bridge",
@@ -94,32 +122,45 @@ def test_left_out_of_the_isolation_nothing_is_connected_silently() -> None:
 
 def test_what_was_attached_is_known_to_the_next_agent_and_detached_in_reverse(tmp_path: Path) -> None:
     driver = Driver()
-    isolator = NetworkIsolator(Record(tmp_path), [driver])
-    isolator.prepare(config(tmp_path, **TWO), context(tmp_path))
-    isolator.isolate(context(tmp_path), os.getpid())
-    later = Driver()
-    isolator = NetworkIsolator(Record(tmp_path), [later])
+    isolator = isolator_of(tmp_path, driver)
+    prepare(isolator, tmp_path, **TWO)
+    later, namespaces = Driver(), Ours()
+    isolator = isolator_of(tmp_path, later, namespaces)
     isolator.recover({"shop": tmp_path / "run"})
     assert [held.attachment and held.attachment.addresses for held in later.recovered] == [
         ("10.0.0.1/24",),
         ("10.0.0.2/24",),
     ]
-    assert later.detached == []
+    assert later.detached == [] and not namespaces.closed
     isolator.cleanup(context(tmp_path))
     isolator.cleanup(context(tmp_path))
     given = Attachment(("10.0.0.2/24",), dns={"search": ["a"]}, details={"n": 1})
     assert [ifname for ifname, _ in later.detached] == ["eth1", "eth0"]
     assert later.detached[0][1] == given
-    assert not (tmp_path / DIRECTORY).exists()
+    assert namespaces.closed and not (tmp_path / DIRECTORY).exists()
+
+
+def test_in_a_user_namespace_of_its_own_it_is_connected_once_it_is_there(tmp_path: Path) -> None:
+    driver = Driver()
+    isolator = isolator_of(tmp_path, driver)
+    mapped = {**TWO, "namespaces": {**PRIVATE, "user": "private"}}
+    assert isolator.prepare(config(tmp_path, **mapped), context(tmp_path)) is None
+    assert driver.attached == []
+    isolator.isolate(context(tmp_path), os.getpid())
+    assert driver.attached == ["eth0", "eth1"]
+
+
+def test_without_networks_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    info = isolator_of(tmp_path, Driver()).prepare(config(tmp_path), context(tmp_path))
+    assert info is not None and (info.entered, info.isolates) == ({}, False)
 
 
 def test_a_half_made_attachment_is_handed_over_without_one(tmp_path: Path) -> None:
-    isolator = NetworkIsolator(Record(tmp_path), [Driver(fails="eth1")])
-    isolator.prepare(config(tmp_path, **TWO), context(tmp_path))
+    isolator = isolator_of(tmp_path, Driver(fails="eth1"))
     with pytest.raises(OSError, match="failed"):
-        isolator.isolate(context(tmp_path), os.getpid())
+        prepare(isolator, tmp_path, **TWO)
     later = Driver()
-    NetworkIsolator(Record(tmp_path), [later]).recover({})  # its agent died, and the container is no more
+    isolator_of(tmp_path, later).recover({})  # its agent died, and the container is no more
     assert [(ifname, given is None) for ifname, given in later.detached] == [("eth1", True), ("eth0", False)]
     assert not (tmp_path / DIRECTORY).exists()
 
@@ -128,5 +169,5 @@ def test_a_record_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: Path)
     (tmp_path / DIRECTORY).mkdir()
     (tmp_path / DIRECTORY / "shop.json").write_text("[{")
     driver = Driver()
-    NetworkIsolator(Record(tmp_path), [driver]).recover({"shop": tmp_path})
+    isolator_of(tmp_path, driver).recover({"shop": tmp_path})
     assert driver.recovered == [] and not list((tmp_path / DIRECTORY).iterdir())

@@ -22,6 +22,7 @@ from reconciler.runtime.network.cni import configuration
 from reconciler.runtime.network.cni.configuration import NetworkConfig
 from reconciler.runtime.network.cni.plugins import Call, Plugins
 from reconciler.runtime.network.driver import Attachment, Held, Request
+from reconciler.runtime.network.namespaces import Namespace
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +57,11 @@ class CniDriver:
             )
         return found
 
-    def attach(self, request: Request, netns: int) -> Attachment:
+    def attach(self, request: Request, namespace: Namespace) -> Attachment:
         config = self._config(request.network)
         if isinstance(config, str):
             raise Retryable(config)
-        result = self._add(config, request, f"/proc/{os.getpid()}/fd/{netns}")
+        result = self._add(config, request, f"/proc/{os.getpid()}/fd/{namespace.fd}")
         addresses = tuple(str(each["address"]) for each in _objects(result, "ips") if "address" in each)
         if request.ip is not None and request.ip not in {each.partition("/")[0] for each in addresses}:
             raise Retryable(
