@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from reconciler.agent.paths import Places
 from reconciler.agent.store import Store as Records
@@ -25,13 +26,15 @@ def listing(places: Places) -> list[Listed]:
     store = Store(places.root / DIRECTORY)
     found = {(image.reference, image.digest): image for image in store.listing()}
     running = store.used()
-    found |= {(image.reference, image.digest): image for image in running.values()}
+    found |= {(image.reference, image.digest): image for images in running.values() for image in images}
     users: dict[tuple[str, str], set[str]] = {key: set() for key in found}
-    for name, image in running.items():
-        users[image.reference, image.digest].add(name)
-    for name, reference in _recorded(places).items():
-        if name not in running and (known := store.find(reference)) is not None:
-            users[reference, known.digest].add(name)
+    for name, images in running.items():
+        for image in images:
+            users[image.reference, image.digest].add(name)
+    for name, references in _recorded(places).items():
+        for reference in references if name not in running else ():
+            if (known := store.find(reference)) is not None:
+                users[reference, known.digest].add(name)
     return [Listed(found[key], tuple(sorted(users[key]))) for key in sorted(found)]
 
 
@@ -40,11 +43,15 @@ def prune(places: Places) -> Pruned:
     unreadable = Records(places).load().unreadable
     if unreadable:
         raise ReconcilerError(f"nothing was removed: {next(iter(unreadable.values()))}")
-    return Store(places.root / DIRECTORY).prune(_recorded(places).values())
+    return Store(places.root / DIRECTORY).prune(chain.from_iterable(_recorded(places).values()))
 
 
-def _recorded(places: Places) -> Mapping[str, str]:
-    """Container → reference of its image."""
+def _recorded(places: Places) -> Mapping[str, tuple[str, ...]]:
+    """Container → references of its images."""
     records = Records(places).load().records
     specs = {name: record.spec for name, record in records.items()}
-    return {name: spec.image.reference for name, spec in specs.items() if spec.image and spec.type == "mesos"}
+    return {
+        name: tuple(image.reference for _, image in spec.images)
+        for name, spec in specs.items()
+        if spec.images and spec.type == "mesos"
+    }

@@ -312,6 +312,7 @@ def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
 
 def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:
     from reconciler.runtime.isolators.volume_host_path import HostPathIsolator
+    from reconciler.runtime.isolators.volume_image import ImageVolumeIsolator
     from reconciler.runtime.isolators.volume_named import NamedVolumeIsolator
     from reconciler.runtime.isolators.volume_sandbox_path import SandboxPathIsolator
     from reconciler.runtime.isolators.volume_secret import SecretIsolator
@@ -323,6 +324,7 @@ def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:
         TmpfsIsolator(),
         SecretIsolator(),
         NamedVolumeIsolator(settings.root),
+        ImageVolumeIsolator(),
     ]
 
 

@@ -64,6 +64,7 @@ class ContainerConfig:
     digest:   of the spec, kept with the container so that an observer knows what runs
     rootfs:   the directory that becomes its root, once provisioned; None: it sees the host's file system
     overlay:  of what its root is made instead, which is then mounted nowhere but in the container
+    images:   number of a volume → the overlay or the directory that its image is laid out as
     owner:    (uid, gid) it runs as, once provisioned; None: as whoever we are
     base:     the directory of its spec file, where the paths it names begin
     env:      variables that hooks add; the spec's own come before them
@@ -75,6 +76,7 @@ class ContainerConfig:
     logs: Path
     rootfs: Path | None = None
     overlay: Overlay | None = None
+    images: Mapping[int, Overlay | Path] = field(default_factory=dict)
     owner: tuple[int, int] | None = None
     base: Path = Path("/")
     env: Mapping[str, str] = field(default_factory=dict)

@@ -6,19 +6,21 @@ the only way they can be meant.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, StrictStr
+from pydantic import Field, SerializerFunctionWrapHandler, StrictStr, model_serializer, model_validator
 
 from reconciler.spec.kinds import Flag, InnerPath, Mode, Part, Sha256, Size, Text
 from reconciler.spec.policies import Port
+
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 
 class Image(Part):
     """The image a container's root file system comes from."""
 
     reference: Text = Field(description="The image: registry.example/team/web:1.4, or with a digest.")
-    pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="When to pull it.")
+    pull_policy: PullPolicy = Field("IfNotPresent", description="When to pull it.")
 
 
 class EnvFromFile(Part):
@@ -71,7 +73,10 @@ class Volume(Part):
     scope: Literal["self", "parent"] | None = Field(
         None, description="For sandboxPath: whose sandbox the source lies in; self when not given."
     )
-    read_only: Flag = Field(False, description="Mount it read-only.")
+    read_only: Flag = Field(False, description="Mount it read-only; an image is, unless this is false.")
+    pull_policy: PullPolicy | None = Field(
+        None, description="Of an image: when to pull it; IfNotPresent when not given."
+    )
     size: Size | None = Field(None, description="Of a tmpfs, with a unit; half of the memory when not given.")
     mode: Mode | None = Field(None, description='Of a tmpfs, as octal text; "1777" when not given.')
     propagation: Literal["private", "slave", "shared"] = Field(
@@ -80,6 +85,20 @@ class Volume(Part):
     restart_on: Literal["content", "never"] = Field(
         "content", description="content: a changed source restarts the container."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _images_are_read_only(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("type") == "image" and not {"readOnly", "read_only"} & data.keys():
+            return {**data, "readOnly": True}
+        return data
+
+    @model_serializer(mode="wrap")
+    def _with_what_is_no_default_here(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if self.type == "image":
+            data["readOnly"] = self.read_only
+        return data
 
 
 class Device(Part):

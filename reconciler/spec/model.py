@@ -191,6 +191,22 @@ class ContainerSpec(Settings):
         return self.name.count(".")
 
     @property
+    def images(self) -> tuple[tuple[str, Image], ...]:
+        """(field of its reference, image) for each that it needs at hand: of its root, and of its volumes."""
+        own = [("image.reference", self.image)] if self.image is not None else []
+        return (
+            *own,
+            *(
+                (
+                    f"volumes[{number}].source",
+                    Image(reference=each.source, pull_policy=each.pull_policy or "IfNotPresent"),
+                )
+                for number, each in enumerate(self.volumes)
+                if each.type == "image" and each.source
+            ),
+        )
+
+    @property
     def holder(self) -> bool:
         """Has nothing of its own to run: it holds the namespaces that its nested containers share."""
         return self.command is None and self.shell is None and self.image is None and self.executor is None

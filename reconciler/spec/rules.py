@@ -221,6 +221,8 @@ def _volume(volume: Volume, path: str, *, nested: bool) -> Iterator[Violation]:
     for field in ("size", "mode"):
         if getattr(volume, field) is not None and volume.type != "tmpfs":
             yield f"{path}.{field}", "is for volumes of type tmpfs", ""
+    if volume.pull_policy is not None and volume.type != "image":
+        yield f"{path}.pullPolicy", "is for volumes of type image", ""
     if volume.propagation != "private" and volume.type != "hostPath":
         yield f"{path}.propagation", "is for volumes of type hostPath", ""
     if volume.scope is not None and volume.type != "sandboxPath":

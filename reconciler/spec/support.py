@@ -50,8 +50,6 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
             continue
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)
-    if not engine:
-        fields += [f"volumes[{number}].type" for number, volume in enumerate(spec.volumes) if volume.type == "image"]
     fields += _resources("requests", spec.resources.requests, _BY_ENGINES if engine else frozenset())
     fields += _resources("limits", spec.resources.limits, _BY_ENGINES if engine else _LIMITS)
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)

@@ -54,7 +54,7 @@ def test_an_image_comes_before_what_runs_is_ended_for_it(world: World) -> None:
 def test_what_nobody_uses_is_pruned_and_what_somebody_uses_stays(world: World) -> None:
     one, two = made(world, "one", images.file("one")), made(world, "two", images.file("two"))
     world.write("web.yaml", boxed("web", one))
-    world.write("job.yaml", boxed("job", two))
+    world.write("job.yaml", sleeper("job", volumes=[{"type": "image", "source": two, "target": "two"}]))
     with world.agent():
         web = instance(world, "web")
         job = instance(world, "job")

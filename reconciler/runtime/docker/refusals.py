@@ -77,6 +77,8 @@ def _volume(volume: Volume) -> str | None:
         return f"sandboxPath: the whole sandbox is at {SANDBOX} already"
     if volume.type == "secret":
         return "secret: an engine has secrets for swarms alone, and a file of the host's is not kept in memory"
+    if volume.type == "image":
+        return "image: engines before 28 mount none; have the files in the container's own image, or use type: mesos"
     return None if volume.type in _VOLUMES else f"an engine has no volumes of type {volume.type}"
 
 

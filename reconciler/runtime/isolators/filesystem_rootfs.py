@@ -93,8 +93,7 @@ def steps(config: ContainerConfig, rootfs: Path, host: Host, context: Context) -
     nodev = [] if privileged and not mapped(config, context) else ["nodev"]
     tree: Step = {"op": "take", "source": str(rootfs), "as": ROOT, "recursive": True, "idmap": True, "flags": nodev}
     if config.overlay is not None:
-        parts = {"lowers": list(config.overlay.lowers), "upper": config.overlay.upper, "work": config.overlay.work}
-        tree = {"op": "overlay", "as": ROOT, **parts, "flags": nodev}
+        tree = config.overlay.step(ROOT, nodev)
     sandbox: Step = {"op": "take", "source": top, "as": "sandbox", "idmap": True, "flags": nodev}
     cgroups = _Cgroups.seen(host.hierarchies, context.cgroups, effective(spec)["cgroup"], "cgroup" in foreign)
     found: list[Step] = [tree, sandbox | ({"beneath": beneath} if beneath else {}), *_taken_shm(config)]

@@ -36,6 +36,7 @@ ISOLATORS = {
     "tmpfs": "volume/tmpfs",
     "secret": "volume/secret",
     "volume": "volume",
+    "image": "volume/image",
 }
 
 

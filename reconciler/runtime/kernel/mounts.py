@@ -75,7 +75,8 @@ def fresh(fstype: str, source: str, options: Mapping[str, str | None], flags: in
 def overlay(lowers: Sequence[str], upper: str, work: str, flags: int) -> int:
     """A new, detached overlay (overlayfs.rst) of directories, the topmost lower one first. Named by descriptor,
     so that nobody who sees the mount is told where they are, and because a text may have 255 characters at the most,
-    which kernels before 6.5 want all lower directories in."""
+    which kernels before 6.5 want all lower directories in. Without an upper one (""), which makes it read-only, there
+    must be two lower ones."""
     with contextlib.ExitStack() as opened:
 
         def named(path: str) -> str:
@@ -83,7 +84,7 @@ def overlay(lowers: Sequence[str], upper: str, work: str, flags: int) -> int:
             opened.callback(os.close, fd)
             return f"/proc/self/fd/{fd}"
 
-        below, own = list(map(named, lowers)), {"upperdir": named(upper), "workdir": named(work)}
+        below, own = list(map(named, lowers)), {"upperdir": named(upper), "workdir": named(work)} if upper else {}
         try:
             return _overlay([("lowerdir+", each) for each in below], own, flags)
         except OSError as error:

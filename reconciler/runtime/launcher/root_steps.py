@@ -40,16 +40,17 @@ def _overlay(step: Step, fds: Descriptors) -> None:
 
 
 def overlay(step: Step, userns: int | None = None) -> int:
-    """Layers, the topmost first, under a directory of the container's own: mounted here, and nowhere on the host.
-    userns: of whom it is for, if that is not ours; files of the layers keep their owners in it, and what is written
-    has on the disk the host's ids for them."""
+    """Layers, the topmost first, under a directory of the container's own, if it has one: mounted here, and nowhere on
+    the host. userns: of whom it is for, if that is not ours; files of the layers keep their owners in it, and what is
+    written has on the disk the host's ids for them."""
     lowers, upper = step["lowers"], step["upper"]
     flags = mounts.attributes(step.get("flags", ()))
     if userns is None:
         return mounts.overlay(lowers, upper, step["work"], flags)
     with mounts.id_mapped(os.path.commonpath(lowers), userns):
-        found = os.stat(lowers[0])
-        os.chown(upper, found.st_uid, found.st_gid)
+        if upper:
+            found = os.stat(lowers[0])
+            os.chown(upper, found.st_uid, found.st_gid)
         return mounts.overlay(lowers, upper, step["work"], flags)
 
 

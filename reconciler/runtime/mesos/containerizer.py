@@ -105,8 +105,8 @@ class MesosContainerizer:
                 await self._shop.stage("looking for what it needs of the host", self._foresee, spec)
             except OSError as error:
                 raise Retryable(f"{spec.name}: {error}") from error
-        if spec.image is not None:
-            await self._images.provide(spec, say)
+        for field, image in spec.images:
+            await self._images.provide(image, say, f"spec.{field}")
 
     def _foresee(self, spec: ContainerSpec) -> None:
         """Blocks. Raises Terminal or Retryable for what a launch would find when the last run has ended for it."""

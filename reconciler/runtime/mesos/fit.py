@@ -34,7 +34,7 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
         for name in _LIMITS:
             if getattr(spec.resources.limits, name) is not None:
                 found.append(_sentence(f"resources.limits.{name}", launcher, "it has no cgroups"))
-    found += _image(spec)
+    found += _images(spec)
     if "mount" not in gives:
         for name in ("image", "rootfs"):
             if getattr(spec, name) is not None:
@@ -53,14 +53,14 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
     return found
 
 
-def _image(spec: ContainerSpec) -> list[str]:
-    if spec.image is None:
-        return []
-    try:
-        references.parse(spec.image.reference)
-    except Terminal as error:
-        return [error.message]
-    return []
+def _images(spec: ContainerSpec) -> list[str]:
+    found = []
+    for field, image in spec.images:
+        try:
+            references.parse(image.reference, f"spec.{field}")
+        except Terminal as error:
+            found.append(error.message)
+    return found
 
 
 def _volumes(spec: ContainerSpec, launcher: str) -> list[str]:

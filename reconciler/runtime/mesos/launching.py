@@ -91,8 +91,9 @@ class Launching:
 
     async def _carry_out(self, container: Container, config: ContainerConfig, parent: Container | None) -> None:
         shop = self._shop
-        if config.spec.image is not None:
+        if config.spec.images:
             config = await shop.images.lay_out(config, mapped=_mapped(config, parent))
+        if config.spec.image is not None:
             container.note(kill_signal=config.spec.kill_policy.signal)
         try:
             prepared = await shop.hop("launch", lambda say: prepare(shop, container, config, parent, say))

@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING
 from reconciler.errors import Retryable
 from reconciler.runtime.provisioner import archives, layers, references, registry, settings, unpacking
 from reconciler.runtime.provisioner.archives import Described, Source
+from reconciler.runtime.provisioner.layers import Overlay
 from reconciler.runtime.provisioner.manifests import BadImage
 from reconciler.runtime.provisioner.references import Local
 from reconciler.runtime.provisioner.registry import Access
-from reconciler.runtime.provisioner.store import Image, Store
+from reconciler.runtime.provisioner.store import ROOT, Image, Store
 from reconciler.runtime.threads import in_thread
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from reconciler.runtime.containerizer import ContainerConfig
-    from reconciler.spec.model import ContainerSpec
+    from reconciler.spec.attachments import Image as Wanted
 
 SECONDS = 1800.0
 DIRECTORY = "images"  # of ROOT
@@ -72,11 +73,10 @@ class Images:
 
     # ---- having an image
 
-    async def provide(self, spec: ContainerSpec, say: Say) -> None:
+    async def provide(self, wanted: Wanted, say: Say, field: str = "spec.image.reference") -> None:
         """Raises Retryable (reason ImageUnavailable), Terminal for a reference that names none. say: the progress."""
-        assert spec.image is not None
-        reference, policy = spec.image.reference, spec.image.pull_policy
-        references.parse(reference)
+        reference, policy = wanted.reference, wanted.pull_policy
+        references.parse(reference, field)
         if policy != "Always" and await asyncio.to_thread(self.store.find, reference) is not None:
             return
         if policy == "Never":
@@ -187,26 +187,44 @@ class Images:
     # ---- a container's own
 
     async def lay_out(self, config: ContainerConfig, *, mapped: bool) -> ContainerConfig:
-        """With its root, and with what its spec leaves to the image. mapped: it is for a user namespace with ids that
-        are not the host's. Raises Retryable, Terminal."""
+        """With its root, with what its spec leaves to the image, and with its volumes' images. mapped: it is for a user
+        namespace with ids that are not the host's. Raises Retryable, Terminal."""
         return await in_thread(lambda: self._lay_out(config, mapped), "images")
 
     def _lay_out(self, config: ContainerConfig, mapped: bool) -> ContainerConfig:
-        assert config.spec.image is not None
-        reference = config.spec.image.reference
+        spec, own = config.spec, config.spec.image
+        volumes = {number: each for number, each in enumerate(spec.volumes) if each.type == "image"}
+        wanted = {ROOT: own.reference} if own is not None else {}
+        wanted |= {str(number): volume.source or "" for number, volume in volumes.items()}
+        images = {part: self._found(reference) for part, reference in wanted.items()}
+        with self.store.claimed(config.name, images) as places:
+            if own is not None:
+                spec = settings.applied(spec, images[ROOT].config)
+                root = self._laid(images[ROOT], places[ROOT], mapped)
+                overlay, rootfs = (root, places[ROOT]) if isinstance(root, Overlay) else (None, root)
+                config = replace(config, spec=spec, rootfs=rootfs, overlay=overlay)
+            laid = {
+                number: self._laid(images[str(number)], places[str(number)], mapped, read_only=volume.read_only)
+                for number, volume in volumes.items()
+            }
+            return replace(config, images=laid)
+
+    def _found(self, reference: str) -> Image:
         image = self.store.find(reference)
         if image is None:
             raise _unavailable(reference, "it is not on this host any more")
-        spec = settings.applied(config.spec, image.config)
-        with self.store.claimed(config.name, image) as place:
-            # a file system takes no directory twice, and a layer is one by its content
-            lowers = [self.store.tree(layer) for layer in dict.fromkeys(reversed(image.layers))]
-            if not lowers:
-                raise _unavailable(reference, "it has no layers")
-            if self.why_copy(len(lowers), mapped):
-                layers.copied(lowers, place / "root")
-                return replace(config, spec=spec, rootfs=place / "root")
-            return replace(config, spec=spec, rootfs=place, overlay=layers.overlaid(lowers, place))
+        if not image.layers:
+            raise _unavailable(reference, "it has no layers")
+        return image
+
+    def _laid(self, image: Image, place: Path, mapped: bool, *, read_only: bool = False) -> Overlay | Path:
+        """Its layers as one tree, with what is written to it, if anything is, in `place`."""
+        # a file system takes no directory twice, and a layer is one by its content
+        lowers = [self.store.tree(layer) for layer in dict.fromkeys(reversed(image.layers))]
+        if self.why_copy(len(lowers) + read_only, mapped):
+            layers.copied(lowers, place / "root")
+            return place / "root"
+        return layers.shown(lowers, place) if read_only else layers.overlaid(lowers, place)
 
     def why_copy(self, count: int, mapped: bool) -> str:
         """Why there can be no overlay of so many layers here; "" when there can."""

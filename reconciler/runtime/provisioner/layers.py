@@ -29,11 +29,16 @@ _LINKS = 40  # as the kernel follows, path_resolution(7)
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """lowers: from the top down. upper, work: of the container's own, on one file system."""
+    """lowers: from the top down. upper, work: of the container's own, on one file system; "": it is only read."""
 
     lowers: tuple[str, ...]
-    upper: str
-    work: str
+    upper: str = ""
+    work: str = ""
+
+    def step(self, role: str, flags: Sequence[str]) -> dict[str, object]:
+        """That has a container's first process mount it, and keep it by that name."""
+        parts = {"lowers": list(self.lowers), "upper": self.upper, "work": self.work}
+        return {"op": "overlay", "as": role, **parts, "flags": list(flags)}
 
 
 def overlaid(lowers: Sequence[Path], place: Path) -> Overlay:
@@ -45,6 +50,13 @@ def overlaid(lowers: Sequence[Path], place: Path) -> Overlay:
     os.chown(upper, found.st_uid, found.st_gid)
     upper.chmod(stat.S_IMODE(found.st_mode))
     return Overlay(tuple(map(str, lowers)), str(upper), str(work))
+
+
+def shown(lowers: Sequence[Path], place: Path) -> Overlay:
+    """Without one. An empty directory lies below all, since of a single one the kernel makes no overlay."""
+    empty = place / "empty"
+    empty.mkdir()
+    return Overlay((*map(str, lowers), str(empty)))
 
 
 def why_no_overlay(base: Path, count: int) -> str:

@@ -47,18 +47,18 @@ class Remote:
         return self.digest or self.tag
 
 
-def parse(reference: str) -> Local | Remote:
-    """Raises Terminal for what names no image that can be had."""
+def parse(reference: str, field: str = "spec.image.reference") -> Local | Remote:
+    """Raises Terminal, naming the field, for what names no image that can be had."""
     kind, colon, rest = reference.partition(":")
     if kind in KINDS and colon:
         path, _, tag = rest.partition(":")
         if not path.startswith("/") or "\0" in path:
-            raise _refused(reference, "its path must be an absolute one of the host")
+            raise _refused(field, reference, "its path must be an absolute one of the host")
         return Local(kind, path, tag or None)
-    return _remote(reference)
+    return _remote(reference, field)
 
 
-def _remote(reference: str) -> Remote:
+def _remote(reference: str, field: str) -> Remote:
     name, at, digest = reference.partition("@")
     host, slash, repository = name.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
@@ -76,9 +76,11 @@ def _remote(reference: str) -> Remote:
     ]
     if wrong:
         forms = ", ".join(f"{each}:PATH" for each in KINDS)
-        raise _refused(reference, f"{wrong[0]} is none; write [HOST/]NAME[:TAG] or NAME@DIGEST, or one of {forms}")
+        raise _refused(
+            field, reference, f"{wrong[0]} is none; write [HOST/]NAME[:TAG] or NAME@DIGEST, or one of {forms}"
+        )
     return Remote(host, repository, tag or "latest", digest or None)
 
 
-def _refused(reference: str, why: str) -> Terminal:
-    return Terminal(f"spec.image.reference: {reference}: {why}", Reason.INVALID_SPEC)
+def _refused(field: str, reference: str, why: str) -> Terminal:
+    return Terminal(f"{field}: {reference}: {why}", Reason.INVALID_SPEC)

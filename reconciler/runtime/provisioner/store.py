@@ -2,7 +2,8 @@
 
     names/<hash of the reference>.json    reference, digest, layers (digests uncompressed, bottom up), how to run it
     layers/<digest>/                      one unpacked layer: tree/, layer.json (its size)
-    containers/<name>/                    what a container has of its own: image.json, and what its backend needs
+    containers/<name>/                    what a container has of its own: image.json, and what its backend needs; the
+                                          same in volumes/<number>/ for each volume from an image
     tmp/                                  work in progress; whatever is there when an agent starts is removed
     lock                                  shared by who adds, exclusive for who prunes (flock(2))
 
@@ -22,7 +23,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ from reconciler.runtime.kernel import syscalls
 from reconciler.runtime.provisioner.manifests import ImageConfig
 from reconciler.states import Reason
 
+ROOT = ""
+"""The part of a container that its own image is for; those of its volumes are numbers."""
+
+_CLAIM, _VOLUMES = "image.json", "volumes"
 _LOCK_SECONDS = 10.0
 _POLL = 0.05
 
@@ -161,21 +166,24 @@ class Store:
     # ---- containers
 
     @contextlib.contextmanager
-    def claimed(self, name: str, image: Image) -> Iterator[Path]:
-        """A new, empty directory for what the container has of its own; until it is removed the image's layers stay.
-        Raises Retryable when the image is not there any more."""
+    def claimed(self, name: str, images: Mapping[str, Image]) -> Iterator[dict[str, Path]]:
+        """By part, a new directory for what a container has of its own; until they are removed the images' layers stay.
+        Raises Retryable when an image is not there any more."""
         self._make()
         self.remove(name)
-        place = self.base / "containers" / name
+        whole = self.base / "containers" / name
+        places = {part: whole / _VOLUMES / part if part else whole for part in images}
         with self._locked(fcntl.LOCK_SH):
-            if not self._whole(image):
-                raise Retryable(f"{name}: image {image.reference} was removed", Reason.IMAGE_UNAVAILABLE)
-            place.mkdir()
+            if gone := [image.reference for image in images.values() if not self._whole(image)]:
+                raise Retryable(f"{name}: image {gone[0]} was removed", Reason.IMAGE_UNAVAILABLE)
+            whole.mkdir()
             try:
-                durable.replace(place / "image.json", json.dumps(_as_json(image)).encode(), sync=True)
-                yield place
+                for part, place in places.items():
+                    place.mkdir(parents=True, exist_ok=True)
+                    durable.replace(place / _CLAIM, json.dumps(_as_json(images[part])).encode(), sync=True)
+                yield places
             except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(whole, ignore_errors=True)
                 raise
 
     def remove(self, name: str) -> None:
@@ -186,13 +194,15 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(aside)
 
-    def used(self) -> dict[str, Image]:
-        """Container → the image that it runs on."""
-        found = ((name, _read_image(self._claim(name))) for name in _names(self.base / "containers"))
-        return {name: image for name, image in found if image is not None}
+    def used(self) -> dict[str, tuple[Image, ...]]:
+        """Container → the images that it runs on, its root's and its volumes'."""
+        found = {name: map(_read_image, self._claims(name)) for name in _names(self.base / "containers")}
+        return {name: tuple(image for image in images if image is not None) for name, images in found.items()}
 
-    def _claim(self, name: str) -> Path:
-        return self.base / "containers" / name / "image.json"
+    def _claims(self, name: str) -> list[Path]:
+        whole = self.base / "containers" / name
+        volumes = [whole / _VOLUMES / number / _CLAIM for number in _names(whole / _VOLUMES)]
+        return volumes if volumes and not (whole / _CLAIM).exists() else [whole / _CLAIM, *volumes]
 
     # ---- pruning
 
@@ -201,13 +211,15 @@ class Store:
         if not self.base.is_dir():
             return Pruned((), 0, 0)
         with self._locked(fcntl.LOCK_EX):
-            unread = [name for name in _names(self.base / "containers") if _read_image(self._claim(name)) is None]
+            claims = [(name, claim) for name in _names(self.base / "containers") for claim in self._claims(name)]
+            unread = [(name, claim) for name, claim in claims if _read_image(claim) is None]
             if unread:  # nobody knows which layers they are on
-                why = f"{self._claim(unread[0])} cannot be read"
-                raise Retryable(f"nothing was removed: {why}; destroy {unread[0]} first", Reason.RECORD_UNREADABLE)
+                name, claim = unread[0]
+                why = f"{claim} cannot be read; destroy {name} first"
+                raise Retryable(f"nothing was removed: {why}", Reason.RECORD_UNREADABLE)
             kept = set(references)
             gone = [image for image in self.listing() if image.reference not in kept]
-            needed = {layer for image in self.used().values() for layer in image.layers}
+            needed = {layer for images in self.used().values() for image in images for layer in image.layers}
             needed |= {layer for image in self.listing() if image.reference in kept for layer in image.layers}
             for image in gone:
                 self._name(image.reference).unlink()

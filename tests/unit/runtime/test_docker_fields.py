@@ -106,6 +106,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "resources.limits.hugepages": {"resources": {"limits": {"hugepages": {"2Mi": "2Mi"}}}},
     "namespaces.user": {"namespaces": {"user": "private"}},
     "volumes.scope": {"volumes": [{"type": "sandboxPath", "source": "x", "target": "/y", "scope": "self"}]},
+    "volumes.pullPolicy": {"volumes": [{"type": "image", "source": "x", "target": "/y", "pullPolicy": "Never"}]},
     "containers": {"containers": [{"name": "a", "command": ["sleep", "1"]}]},
     "initContainers": {"initContainers": [{"name": "a", "command": ["sleep", "1"]}]},
     "class": {"class": "debug", "parent": "other", "image": None, "restartPolicy": "Never"},

@@ -40,7 +40,13 @@ specs = st.fixed_dictionaries(
         "security": st.fixed_dictionaries({"capabilities": st.just({"drop": ["ALL"], "add": ["CHOWN", "KILL"]})}),
         "killPolicy": st.fixed_dictionaries({"gracePeriod": st.floats(0, 1000)}),
         "restartPolicy": st.sampled_from(["Always", "OnFailure", "Never"]),
-        "volumes": st.lists(st.just({"type": "tmpfs", "target": "/tmp"}), max_size=2),
+        "volumes": st.lists(
+            st.fixed_dictionaries(
+                {"type": st.sampled_from(["tmpfs", "image"]), "target": st.just("/tmp")},
+                optional={"readOnly": st.booleans()},
+            ),
+            max_size=2,
+        ),
     },
 ).map(ContainerSpec.model_validate)
 

@@ -26,6 +26,7 @@ def fields(**written: Any) -> list[str]:
         {"namespaces": {"pid": "host", "ipc": "private", "shmSize": 1, "network": "private", "user": "host"}},
         {"shell": "a", "rootfs": "/srv/tree", "security": {"readOnlyRootfs": True}},
         {"security": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}, "seccomp": "/etc/strict.json"}},
+        {"volumes": [{"type": "image", "source": "x", "target": "/x"}]},
         {"shell": "a", "healthChecks": [{"tcp": {"port": 1}}]},
         {"security": {"noNewPrivileges": False, "privileged": True}},
         {"env": {"A": {"secretFile": "/x"}}, "volumes": [{"type": "tmpfs", "target": "/x"}]},
@@ -47,7 +48,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
     ("written", "field"),
     [
         ({"type": "docker", "executor": {"command": ["x"]}}, "executor"),
-        ({"volumes": [{"type": "image", "source": "x", "target": "/x"}]}, "volumes[0].type"),
         ({"resources": {"requests": {"disk": 1}}}, "resources.requests.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
     ],

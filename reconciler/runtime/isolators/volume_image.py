@@ -1,0 +1,28 @@
+"""Isolator `volume/image`: an image's files, read-only, or with a layer of the container's own that goes with its run.
+
+The image was provided before the last run was ended, and its layers are claimed for this one (provisioner/images.py);
+mounted by the container's first process, nowhere on the host.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Mount, PassiveIsolator
+from reconciler.runtime.isolators.volumes import flags, label, of_type
+
+
+class ImageVolumeIsolator(PassiveIsolator):
+    name = "volume/image"
+
+    def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
+        mounts = {}
+        for number, volume in of_type(config, "image"):
+            laid, given = config.images[number], flags(config, volume)
+            if isinstance(laid, Path):
+                step = {"op": "take", "source": str(laid), "as": label(number), "resolved": True, "idmap": True}
+                mounts[number] = Mount(label(number), (step | {"flags": given, "propagation": "private"},))
+            else:
+                mounts[number] = Mount(label(number), (laid.step(label(number), given),))
+        return LaunchInfo(volumes=mounts)
