@@ -9,7 +9,7 @@ import json
 import shutil
 import stat
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,13 @@ def _config(layers: Sequence[bytes], config: Mapping[str, Any]) -> bytes:
     return json.dumps(found | {"rootfs": {"type": "layers", "diff_ids": [sha256(each) for each in layers]}}).encode()
 
 
-def oci(path: Path, layers: Sequence[bytes], tag: str = "", **config: Any) -> str:
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, 1, mtime=0)
+
+
+def oci(
+    path: Path, layers: Sequence[bytes], tag: str = "", pack: Callable[[bytes], bytes] = gzipped, **config: Any
+) -> str:
     """A layout directory, with compressed layers; returns the reference. One that is there gets a further image."""
     blobs = path / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
@@ -118,7 +124,7 @@ def oci(path: Path, layers: Sequence[bytes], tag: str = "", **config: Any) -> st
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": keep(_config(layers, config), "config.v1+json"),
-        "layers": [keep(gzip.compress(each, 1, mtime=0), "layer.v1.tar+gzip") for each in layers],
+        "layers": [keep(pack(each), "layer.v1.tar") for each in layers],
     }
     entry = keep(json.dumps(manifest).encode(), "manifest.v1+json")
     if tag:

@@ -285,8 +285,7 @@ _EVERYBODYS = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "ran
 
 def _uris(spec: ContainerSpec) -> Iterator[Violation]:
     for number, one in enumerate(spec.uris):
-        unpacked = one.extract and not one.executable
-        if why := uris.violation(one.uri, unpacked=unpacked, named=one.destination is not None):
+        if why := uris.violation(one.uri, named=one.destination is not None):
             yield f"uris[{number}].uri", why, ""
 
 

@@ -32,13 +32,13 @@ def base_name(uri: str) -> str:
 
 
 def archive(uri: str) -> str | None:
-    """ "tar", "zip", "zstd", or None: by how its name ends."""
+    """ "tar", "zip", "zstd" (a tar in it), or None: by how its name ends."""
     name = base_name(uri).lower()
     return next((kind for kind, endings in _ARCHIVES.items() if name.endswith(endings)), None)
 
 
-def violation(uri: str, *, unpacked: bool, named: bool) -> str:
-    """Why it cannot be fetched, "" when it may be. unpacked: if it is an archive; named: a destination is given."""
+def violation(uri: str, *, named: bool) -> str:
+    """Why it cannot be fetched, "" when it may be. named: a destination is given."""
     try:
         parts = urlsplit(uri)
         parts.port  # noqa: B018 - it is read when it is asked for
@@ -55,8 +55,6 @@ def violation(uri: str, *, unpacked: bool, named: bool) -> str:
         return "must not hold a user or a password, which everyone who may read the spec would see"
     if not base_name(uri) and not named:
         return "has no last part that could be the file's name; give a destination"
-    if unpacked and archive(uri) == "zstd":
-        return "is a zstd archive, which cannot be unpacked; give extract: false, or use gz, bz2, xz or zip"
     return ""
 
 

@@ -3,7 +3,8 @@
     request ▸ become the user ▸ transfer, with progress ▸ sha256 ▸ into the sandbox, or into a file of the cache
 
 Invariant: what is fetched is at its place only once it is known to be what was asked for. Ends with the agent. What a
-library may import later is imported before the user is changed, who may not be able to read it. Standard library only.
+library may import later is imported before the user is changed, who may not be able to read it. Standard library only,
+but for zstd before it had that.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def say(**answer: object) -> None:
 def main() -> None:
     request = Request.of(sys.stdin.readline())
     try:
+        if request.archive == "zstd":
+            from reconciler.runtime import compression  # noqa: F401
         _become(request.owner)
         with opened(request.source, request.seconds) as found:
             _fetch(request, found)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import Retryable, Terminal
+from reconciler.runtime.compression import HOME
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.fetcher.cache import Cache
 from reconciler.runtime.fetcher.request import Request
@@ -30,7 +31,10 @@ log = logging.getLogger(__name__)
 
 STALL_SECONDS = 60.0
 _PACKAGE = Path(__file__).parents[3]
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from reconciler.runtime.fetcher.child import main; main()"
+_CODE = (
+    "import sys; sys.path[:0] = sys.argv[1:2]; sys.path += sys.argv[2:]; "
+    "from reconciler.runtime.fetcher.child import main; main()"
+)
 _PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "LC_ALL")
 _KEPT = 2000
 _SLACK = 5.0
@@ -131,7 +135,7 @@ class _Run:
         fds = [fd for fd in (request.store, request.sandbox, *more) if fd is not None]
         say(f"fetching {self._uri}")
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _CODE, str(_PACKAGE)),
+            *(sys.executable, "-I", "-S", "-c", _CODE, str(_PACKAGE), *([HOME] if HOME else [])),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

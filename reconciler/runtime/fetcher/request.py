@@ -14,7 +14,7 @@ class Request:
     store:    descriptor of an open file that takes it as it is; None: it goes into the sandbox
     sandbox:  descriptor of the sandbox
     target:   path in the sandbox: the file's own, or for an archive the directory it is unpacked in
-    archive:  "tar" or "zip", to be unpacked
+    archive:  "tar", "zip" or "zstd" (a tar in it), to be unpacked
     owner:    (uid, gid) to become; None: as whoever we are
     """
 

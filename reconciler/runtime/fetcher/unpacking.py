@@ -1,4 +1,4 @@
-"""Archives into a sandbox, member by member. Standard library only.
+"""Archives into a sandbox, member by member. Standard library only, but for zstd before it had that.
 
 Invariant: an archive decides what is in its directory and nothing else: paths and links that lead out of it, devices
 and FIFOs are refused; set-user-id and set-group-id bits, owners and capabilities are left out. Everything is placed by
@@ -20,7 +20,7 @@ from reconciler.runtime.fetcher.request import FetchError
 from reconciler.runtime.fetcher.transfer import CHUNK, Readable
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What the two modules raise for a file that is not what its name says; lzma.LZMAError is a plain Exception."""
+"""What the modules raise for a file that is not what its name says; LZMAError and ZstdError are plain Exceptions."""
 _LONGEST_LINK = 4096
 _BITS = 0o777
 
@@ -53,6 +53,12 @@ class Unpacking:
                 self._write(path, content, member.mode)
         else:
             raise FetchError(f"holds {member.name!r}, which is neither file, directory nor link")
+
+    def zstd(self, file: BinaryIO) -> None:
+        from reconciler.runtime.compression import zstd_file
+
+        with zstd_file(file) as plain:
+            self.tar(plain)
 
     def zip(self, file: BinaryIO) -> None:
         placing.directory(self._sandbox, self._target)
@@ -91,14 +97,14 @@ class Unpacking:
 
 
 def unpack(kind: str, file: BinaryIO, sandbox: int, target: str, tick: Tick) -> None:
-    """kind: "tar" (plain, gz, bz2, xz) or "zip". Raises FetchError or OSError."""
+    """kind: "tar" (plain, gz, bz2, xz), "zstd" (a tar in it) or "zip". Raises FetchError or OSError."""
     unpacking = Unpacking(sandbox, target, tick)
     file.seek(0)
     try:
-        unpacking.tar(file) if kind == "tar" else unpacking.zip(file)
+        {"tar": unpacking.tar, "zstd": unpacking.zstd, "zip": unpacking.zip}[kind](file)
     except (FetchError, OSError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, BROKEN) or type(error).__name__ == "LZMAError":
+        if isinstance(error, BROKEN) or type(error).__name__ in ("LZMAError", "ZstdError"):
             raise FetchError(f"cannot be unpacked: {error}") from error
         raise

@@ -16,12 +16,12 @@ import hashlib
 import os
 import stat
 import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from reconciler.runtime.compression import Decompressor
 from reconciler.runtime.kernel import rootpaths
 from reconciler.runtime.provisioner.archives import Layer
 from reconciler.runtime.provisioner.manifests import BadImage
@@ -36,7 +36,6 @@ _CHUNK = 1 << 18
 _RAW = 1 << 14  # read at a time: compressed, it may hold a thousand times as much
 _WHITEOUT, _AUFS, _OPAQUE_NAME = ".wh.", ".wh..wh.", ".wh..wh..opq"
 _XATTR = "SCHILY.xattr."
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 Check = Callable[[], None]
 """Called often; raises when the work is to be given up."""
@@ -60,7 +59,7 @@ def unpack(file: IO[bytes], layer: Layer, directory: str, check: Check) -> Unpac
                 writer.take_all(tar)
             stream.finish()
             writer.finish()
-    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, RecursionError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise BadImage(f"layer {layer.diff_id} cannot be unpacked: {error}") from error
     return Unpacked(writer.size, writer.entries)
 
@@ -72,8 +71,7 @@ class _Stream:
         self._file, self._layer, self._check = file, layer, check
         self._kept, self._plain = hashlib.sha256(), hashlib.sha256()
         self._kept_size = self._size = 0
-        self._inflate: zlib._Decompress | None = None
-        self._gzip: bool | None = None
+        self._decompressor: Decompressor | None = None
         self._ready = bytearray()
         self._over = False
         self.allowed = _HEADERS
@@ -90,33 +88,18 @@ class _Stream:
 
     def _more(self) -> None:
         self._check()
-        raw = self._file.read(_RAW)
-        self._kept.update(raw)
-        self._kept_size += len(raw)
-        if self._gzip is None:
-            if raw.startswith(_ZSTD):
-                raise BadImage(f"layer {self._layer.diff_id} is compressed with zstd, which is not supported; use gzip")
-            self._gzip = raw.startswith(_GZIP)
-        self._over = not raw
-        if self._gzip:
-            self._decompress(raw)
-        else:
-            self._take(raw)
-
-    def _decompress(self, raw: bytes) -> None:
-        """A file of gzip may have several members (RFC 1952)."""
-        if not raw:
-            if self._inflate is not None and not self._inflate.eof:
-                raise BadImage(f"layer {self._layer.diff_id} ends too early")
-            return
-        while True:
-            if self._inflate is None or (self._inflate.eof and raw):
-                self._inflate = zlib.decompressobj(wbits=31)
-            data = self._inflate.decompress(raw, _CHUNK)
-            self._take(data)
-            raw = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-            if not raw and (self._inflate.eof or len(data) < _CHUNK):
-                return
+        raw = b""
+        if self._decompressor is None or self._decompressor.hungry:
+            raw = self._file.read(_RAW)
+            self._kept.update(raw)
+            self._kept_size += len(raw)
+            if self._decompressor is None:
+                self._decompressor = Decompressor(raw)
+            if not raw:
+                if not self._decompressor.whole:
+                    raise BadImage(f"layer {self._layer.diff_id} ends too early")
+                self._over = True
+        self._take(self._decompressor.piece(raw, _CHUNK))
 
     def _take(self, data: bytes) -> None:
         self._plain.update(data)

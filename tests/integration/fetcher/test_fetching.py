@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Retryable
+from reconciler.runtime.compression import zstd
 from reconciler.runtime.fetcher.cache import Cache
 from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.states import ContainerState, Reason
@@ -49,17 +51,19 @@ async def refused(agent: Agent, uri: dict[str, Any]) -> str:
 
 async def test_everything_is_there_before_the_payload_starts(either: World, server: Server, base: Path) -> None:
     server.files = {"run.sh": b"#!/bin/sh\necho run", "app.tgz": archive("bin/app", b"#!/bin/sh\necho app")}
+    server.files["app.tzst"] = zstd.compress(gzip.decompress(archive("packed/app", b"#!/bin/sh\necho packed")))
     (base / "notes").write_text("from the host")
     uris = [
         {"uri": server.url("run.sh"), "executable": True},
         {"uri": server.url(f"to/{server.url('app.tgz')}"), "destination": "opt"},
         {"uri": server.url("app.tgz"), "extract": False, "destination": "kept/app.tgz"},
+        {"uri": server.url("app.tzst")},
         {"uri": f"file://{base}/notes", "destination": "etc/notes"},
         {"uri": str(base / "notes"), "sha256": hashlib.sha256(b"from the host").hexdigest()},
     ]
     async with either.agent() as agent:
-        said = await agent.run("web", shell="./run.sh; opt/bin/app; cat etc/notes; ls kept", uris=uris)
-        assert said == ["run", "app", "from the hostapp.tgz"]
+        said = await agent.run("web", shell="./run.sh; opt/bin/app; packed/app; cat etc/notes; ls kept", uris=uris)
+        assert said == ["run", "app", "packed", "from the hostapp.tgz"]
         await agent.destroy("web")
 
 
@@ -82,6 +86,7 @@ async def test_it_is_done_as_the_user_of_the_container(world: World, server: Ser
 
 async def test_what_goes_wrong_names_the_uri_and_the_cause(either: World, server: Server, base: Path) -> None:
     server.files = {"app": CONTENT, "evil.tar": archive("../outside", b"!"), "broken.zip": b"no zip"}
+    server.files["broken.tzst"] = b"no zstd"
     os.mkfifo(base / "fifo")
     for uri, *why in (
         ({"uri": server.url("missing?token=x")}, server.url("missing:"), "404"),
@@ -90,6 +95,7 @@ async def test_what_goes_wrong_names_the_uri_and_the_cause(either: World, server
         ({"uri": server.url("app"), "sha256": "0" * 64}, hashlib.sha256(CONTENT).hexdigest()),
         ({"uri": server.url("evil.tar")}, "leads out"),
         ({"uri": server.url("broken.zip")}, "cannot be unpacked"),
+        ({"uri": server.url("broken.tzst")}, "cannot be unpacked"),
         ({"uri": "http://127.0.0.1:9/x"}, "refused"),
         ({"uri": str(base / "fifo")}, "no ordinary file"),
     ):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Retryable
+from reconciler.runtime.compression import zstd
 from reconciler.runtime.provisioner import layers, unpacking
 from reconciler.states import Reason
 from tests import images
@@ -113,10 +114,13 @@ async def test_a_nested_one_has_an_image_of_its_own(world: World, reference: str
         assert kept(world)["containers"] == []
 
 
-@pytest.mark.parametrize("form", ["docker", "oci"])
+@pytest.mark.parametrize("form", ["docker", "oci", "zstd"])
 async def test_archives_are_taken_as_well(form: str, world: World, base: Path) -> None:
-    make = images.docker_archive if form == "docker" else images.oci_archive
-    reference = make(base / "box.tar", [images.base()], Cmd=["echo", "hello"])
+    if form == "zstd":
+        reference = images.oci(base / "box", [images.base()], pack=zstd.compress, Cmd=["echo", "hello"])
+    else:
+        make = images.docker_archive if form == "docker" else images.oci_archive
+        reference = make(base / "box.tar", [images.base()], Cmd=["echo", "hello"])
     async with world.agent() as agent:
         assert await agent.run("shop", **await provided(agent, "shop", reference)) == ["hello"]
 

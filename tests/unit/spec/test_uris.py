@@ -37,14 +37,12 @@ def test_a_file_uri_is_a_path() -> None:
         ("https://me:pw@x/y", "password"),
         ("http://x:port/y", "no uri"),
         ("http://x", "destination"),
-        ("http://x/y.tar.zst", "zstd"),
     ],
 )
 def test_refused(uri: str, why: str) -> None:
-    assert why in violation(uri, unpacked=True, named=False)
+    assert why in violation(uri, named=False)
 
 
 def test_accepted() -> None:
-    assert violation("http://x/", unpacked=True, named=True) == ""
-    assert violation("http://x/y.tar.zst", unpacked=False, named=False) == ""
-    assert violation("c:/x", unpacked=True, named=False) == "", "a path like any other"
+    assert violation("http://x/", named=True) == ""
+    assert violation("c:/x", named=False) == "", "a path like any other"
