@@ -171,13 +171,17 @@ def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Conta
 def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Containerizer:
     from reconciler.runtime.docker.containerizer import DockerContainerizer
     from reconciler.runtime.docker.engine import Engine
+    from reconciler.runtime.docker.executors import ByKeeper, Executors
+    from reconciler.runtime.docker.marks import Marks
     from reconciler.runtime.docker.naming import url_of
     from reconciler.runtime.kernel import cgroups
 
+    url, marks = url_of(os.environ), Marks(settings.root)
     return DockerContainerizer(
-        engine=Engine(url_of(os.environ)),
+        engine=Engine(url),
         isolators=_cgroup_isolators(cgroups.read_map()),
-        root=settings.root,
+        marks=marks,
+        executors=Executors(marks, url, settings.runtime_dir, ByKeeper(settings.runtime_dir)),
         owner=settings.owner,
         fetcher=fetcher,
         notify=notify,
@@ -408,6 +412,6 @@ async def end(settings: RuntimeSettings) -> None:
     if name == "linux":
         tree = CgroupTree(cgroups.read_map(), settings.cgroups_root, settings.owner)
         await asyncio.to_thread(tree.remove_roots)
-    for directory in (settings.runtime_dir / "containers", settings.runtime_dir):
+    for directory in (settings.runtime_dir / "containers", settings.runtime_dir / "docker", settings.runtime_dir):
         with contextlib.suppress(OSError):
             directory.rmdir()

@@ -9,12 +9,14 @@ import signal
 import struct
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import engine, processes
 from tests.e2e.checks import (
+    Instance,
     eventually,
     exited,
     gone,
@@ -167,6 +169,63 @@ def test_an_engine_that_is_paused_holds_up_nothing_else(world: World, server: en
         assert (world.rows()["web"]["restarts"], world.rows()["late"]["restarts"]) == (0, 0)
 
 
+def test_each_container_has_an_executor_that_is_small_and_is_replaced(world: World) -> None:
+    """Below 5 MB of its own; killed, by itself and with its keeper, another takes its place, and one alone."""
+    world.write("web.yaml", boxed("web"))
+    with world.agent():
+        web = instance(world, "web")
+        first = executor(world, "web")
+        assert private_bytes(first.pid) < 5_000_000
+        os.kill(first.pid, signal.SIGKILL)
+        second = executor(world, "web", other_than=first)
+        for keeper in world.keepers():
+            os.kill(keeper.pid, signal.SIGKILL)
+        os.kill(second.pid, signal.SIGKILL)
+        executor(world, "web", other_than=second)
+        not_restarted(world, web)
+        world.delete("web.yaml")
+        gone(world, "web", web)
+        eventually(lambda: executors(world, "web") == [], "it went with its container")
+
+
+def test_how_one_ended_is_known_although_it_was_removed_while_no_agent_ran(world: World, server: engine.Server) -> None:
+    """Its keeper gone too; by reading verbs without an agent as by the next one."""
+    until_told = "while [ ! -e /mnt/mesos/sandbox/go ]; do sleep 0.1; done; exit 7"
+    world.write("job.yaml", boxed("job", "sh", "-c", until_told, restartPolicy="Never"))
+    with world.agent() as agent:
+        instance(world, "job")
+        own = executor(world, "job")
+        agent.kill()
+    for keeper in world.keepers():
+        os.kill(keeper.pid, signal.SIGKILL)
+    id = inspected(server, world, "job")["Id"]
+    (world.sandbox("job") / "go").touch()
+    eventually(lambda: not own.alive, "its executor is done")
+    server.api.remove_container(id)
+    assert (row := world.rows()["job"])["exit"] is not None and row["exit"]["code"] == 7, row
+    with world.agent():
+        exited(world, "job", 7)
+        state(world, "job", "Failed")
+
+
+def test_a_grace_that_an_agent_began_is_over_in_time_without_it(world: World) -> None:
+    """It is killed by then, though it ignores the signal and no agent runs; the next one waits no second grace."""
+    stubborn = boxed(
+        "web", "sh", "-c", "trap '' TERM; while true; do sleep 0.2; done", killPolicy={"gracePeriod": "2s"}
+    )
+    world.write("web.yaml", stubborn)
+    with world.agent() as agent:
+        web = instance(world, "web")
+        executor(world, "web")
+        world.delete("web.yaml")
+        state(world, "web", "Stopping")
+        eventually(lambda: '"killAt": null' not in (world.root / "docker" / "web").read_text(), "it is written down")
+        agent.kill()
+    eventually(lambda: not web.alive, "it was killed all the same")
+    with world.agent():
+        gone(world, "web", web)
+
+
 def test_what_is_not_ours_is_not_touched(world: World, server: engine.Server) -> None:
     """A look-alike with our labels but another owner, and one with an ordinary name."""
     labels = {"reconciler.owner": "somebody-else", "reconciler.name": "web", "reconciler.digest": "x"}
@@ -313,3 +372,25 @@ def terminal(world: World, *arguments: str) -> Iterator[Terminal]:
         for each in processes.below(made.process.pid):
             os.kill(each.pid, signal.SIGKILL)
         made.process.wait()
+
+
+def executors(world: World, name: str) -> list[processes.Process]:
+    return processes.running([f"docker-executor {name}"], world.nursery.processes())
+
+
+def executor(world: World, name: str, other_than: Instance | None = None) -> Instance:
+    """The only one there is, at work: it listens."""
+    found: list[processes.Process] = []
+
+    def there() -> bool:
+        found[:] = [each for each in executors(world, name) if other_than is None or each.pid != other_than.pid]
+        return len(found) == 1 and list((world.runtime / "docker").glob("*.sock")) != []
+
+    eventually(there, f"{name} has an executor", seen=lambda: executors(world, name))
+    return Instance(name, found[0].pid, found[0].start)
+
+
+def private_bytes(pid: int) -> int:
+    """What it has for itself alone: shared with nobody, not even the keeper that forked it."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024

@@ -2,7 +2,9 @@
 
     provide   pull the image
     launch    FETCHING: uris, hooks ▸ create, labelled ▸ start ▸ RUNNING             (launching.py)
-    end       seen by listing; events of the engine only shorten the wait
+    run       looked after by an executor of its own, also while no agent runs        (executors.py, executor/)
+    end       seen by listing; events of the engine only shorten the wait; of one that is gone from the engine, read
+              from what its executor wrote
     destroy   DESTROYING: signal ▸ grace ▸ kill ▸ remove, each of them repeatable
 
 Ours are known by their labels (owner, name, digest) and by nothing else, so another agent's, and look-alikes, are never
@@ -34,6 +36,7 @@ from reconciler.runtime.containerizer import (
 )
 from reconciler.runtime.docker import images, launching, mapping, naming, probing, reading, refusals
 from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
+from reconciler.runtime.docker.executors import Executors, Look
 from reconciler.runtime.docker.launching import Launching
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.docker.tracked import Tracked
@@ -51,6 +54,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 KILL_SECONDS = 10.0
+WRITTEN_SECONDS = 5.0  # for an executor to write down how one ended that is gone from the engine
+_SOON = 0.1
 _NOT_FOUND = 404
 
 Json = dict[str, Any]
@@ -64,7 +69,8 @@ class DockerContainerizer:
         *,
         engine: Engine,
         isolators: Sequence[Isolator],
-        root: Path,
+        marks: Marks,
+        executors: Executors,
         owner: str,
         fetcher: Fetcher,
         notify: Callable[[str], None],
@@ -73,7 +79,7 @@ class DockerContainerizer:
     ) -> None:
         self._engine, self._owner, self._notify, self._clock = engine, owner, notify, clock
         self._isolators = tuple(isolators)
-        self._marks = Marks(root)
+        self._marks, self._executors = marks, executors
         self._all: dict[str, Tracked] = {}
         self._launching = Launching(
             engine=engine,
@@ -136,8 +142,11 @@ class DockerContainerizer:
         was_lost, self._lost = bool(self._lost), ""
         for name, inspected in found.items():
             self._take_in(name, inspected)
+        seen = await self._executors.look(self._known())
         for name in self._known() - found.keys():
-            self._missing(name, began)
+            self._missing(name, began, seen.get(name, Look()))
+        alive = [self._all[name] for name in found if name in self._all]
+        await self._executors.ensure([each for each in alive if each.id and each.termination is None], seen)
         if was_lost:
             for name in self._known():
                 self._notify(name)
@@ -162,19 +171,30 @@ class DockerContainerizer:
         if container is None:
             container = Tracked(name)
             self._all[name] = container
+            self._marks.put(name)  # nothing to do where there is one
         before = container.status()
         container.take_up(inspected, self._clock())
         if container.status() != before:
             self._notify(name)
 
-    def _missing(self, name: str, looked_at: float) -> None:
-        """Somebody removed it behind our back."""
+    def _missing(self, name: str, looked_at: float, seen: Look) -> None:
+        """Somebody removed it behind our back. How it ended its executor knows, who may be about to write that."""
         container = self._all.get(name)
         if container is None:
-            self._marks.remove(name)
-        elif container.state is ContainerState.RUNNING and (container.started_at or 0) < looked_at:
-            why = "somebody else removed it from the engine"
-            container.end(Termination(None, None, Reason.EXIT_STATUS_LOST, self._clock(), why))
+            if seen.container is not None:
+                self._take_in(name, seen.container)
+            elif seen.pid is None:
+                self._marks.remove(name)
+        elif container.termination is None and 0 < (container.started_at or 0) < looked_at:
+            container.missed = container.missed or time.monotonic()
+            if seen.container is not None and seen.id == container.id:
+                container.take_up(seen.container, self._clock())
+            elif seen.pid is not None and time.monotonic() < container.missed + WRITTEN_SECONDS:
+                asyncio.get_running_loop().call_later(_SOON, self._look.set)
+                return
+            else:
+                why = "somebody else removed it from the engine"
+                container.end(Termination(None, None, Reason.EXIT_STATUS_LOST, self._clock(), why))
             self._notify(name)
 
     def _known(self) -> set[str]:
@@ -213,6 +233,7 @@ class DockerContainerizer:
                 self._all.pop(config.name, None)
                 container.over.set()
                 raise
+        self._look.set()  # for its executor
         self._notify(config.name)
         return LaunchResult.LAUNCHED
 
@@ -299,13 +320,14 @@ class DockerContainerizer:
             if container.state is ContainerState.RUNNING:
                 self._enter(container, ContainerState.DESTROYING)
             if not container.over.is_set():
-                await self._end(container, container.grace if grace is None else grace)
-            await self._remove(container.id, name)
+                await self._end(container, grace)
+            await self._remove(container.id, name, container)
             self._all.pop(name, None)
             return container.termination
 
-    async def _end(self, container: Tracked, grace: float) -> None:
-        for number, seconds in ((signals.number(container.kill_signal), grace), (int(signal.SIGKILL), KILL_SECONDS)):
+    async def _end(self, container: Tracked, grace: float | None) -> None:
+        left = await self._patience(container, grace)
+        for number, seconds in ((signals.number(container.kill_signal), left), (int(signal.SIGKILL), KILL_SECONDS)):
             await self._signal(container, number)
             self._look.set()
             try:
@@ -321,7 +343,21 @@ class DockerContainerizer:
             Reason.DESTROY_FAILED,
         )
 
-    async def _remove(self, id: str, name: str) -> None:
+    async def _patience(self, container: Tracked, grace: float | None) -> float:
+        """Seconds until it is killed. Its executor is told before it gets the signal; an agent before us may have said
+        when that is, which we can bring forward and not put off."""
+        seen = (await self._executors.look([container.name]))[container.name]
+        told = container.kill_at if seen.id != container.id else seen.kill_at
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        kill_at = now + (container.grace if grace is None else grace)
+        if told is not None:
+            kill_at = told if grace is None else min(told, kill_at)
+        if kill_at != told:
+            container.kill_at = kill_at
+            await self._executors.tell(container, kill_at)
+        return max(0.0, kill_at - now)
+
+    async def _remove(self, id: str, name: str, container: Tracked | None = None) -> None:
         """With its anonymous volumes. Gone is success."""
         try:
             if id:
@@ -329,16 +365,20 @@ class DockerContainerizer:
         except Refused as error:
             if error.status != _NOT_FOUND:
                 raise Retryable(f"{name}: {error}; it is tried again", Reason.DESTROY_FAILED) from error
+        if container is not None:
+            await self._executors.dismiss(container)
         await asyncio.to_thread(self._marks.remove, name)
 
     def containers(self) -> Sequence[str]:
         return sorted(self._known())
 
     def notes(self) -> Mapping[str, str]:
-        return {"docker": self._lost} if self._lost and self._known() else {}
+        found = {"docker": self._lost, "docker-executor": self._executors.note}
+        return {key: note for key, note in found.items() if note and self._known()}
 
     async def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        self._executors.close()
         self._engine.close()

@@ -1,4 +1,5 @@
-"""Which names have, or may have, a container on the engine: ROOT/docker/<name>, an empty file each.
+"""Which names have, or may have, a container on the engine: ROOT/docker/<name>, a file each, in which the container's
+executor writes (`executor.record`).
 
 Written before a container is made, removed after it is certainly gone. An engine that is away cannot be asked, so
 without them a container of its would look absent, and be started a second time somewhere. Standard library only.
@@ -25,7 +26,11 @@ class Marks:
     def names(self) -> frozenset[str]:
         return self._names
 
+    def path(self, name: str) -> Path:
+        return self._directory / name
+
     def put(self, name: str) -> None:
+        """What is written in one that is there stays."""
         with self._lock:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self._directory / name).touch(mode=0o600)

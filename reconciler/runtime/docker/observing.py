@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.runtime.containerizer import ContainerStatus
 from reconciler.runtime.docker import naming, reading
+from reconciler.runtime.docker.executor import record
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.isolators.isolator import Context, Isolator
 from reconciler.runtime.kernel import cgroups
@@ -20,7 +21,8 @@ _SECONDS = 3.0
 
 def observe_engine(root: Path, owner: str, url: str) -> tuple[Mapping[str, ContainerStatus], Mapping[str, str]]:
     """(name → status, name → why it cannot be told). Asks nobody where there never was such a container."""
-    marked = Marks(root).names()
+    marks = Marks(root)
+    marked = marks.names()
     if not marked:
         return {}, {}
     from reconciler.runtime.docker import wire  # a half of the time that `ps` takes without it
@@ -35,6 +37,10 @@ def observe_engine(root: Path, owner: str, url: str) -> tuple[Mapping[str, Conta
                 found[status.name] = status
     except OSError as error:
         return {}, dict.fromkeys(marked, f"the Docker Engine at {url} does not answer: {error}")
+    for name in marked - found.keys():
+        written, _ = record.look(str(marks.path(name)))
+        if written is not None and written["container"] is not None:  # its end; the engine has it no more
+            found[name] = _status(written["container"])
     return found, {}
 
 

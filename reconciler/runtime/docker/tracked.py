@@ -16,7 +16,8 @@ from reconciler.states import ContainerState
 @dataclass(slots=True)
 class Tracked:
     """id: the engine's, "" before it is made; interrupt: ends what its launch waits for; unwanted: it is to be
-    destroyed; lock: held by whoever launches or destroys it; over: set once its run has ended."""
+    destroyed; kill_at: when the grace of its ending is over, by CLOCK_BOOTTIME; missed: since when the engine has it no
+    more, monotonic; lock: held by whoever launches or destroys it; over: set once its run has ended."""
 
     name: str
     id: str = ""
@@ -32,6 +33,8 @@ class Tracked:
     cgroups: dict[str, str] = field(default_factory=dict)
     interrupt: Callable[[], object] = lambda: None
     unwanted: bool = False
+    kill_at: float | None = None
+    missed: float | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -26,7 +26,7 @@ from reconciler.runtime.launcher import channel, static_init
 VERSION = 1
 TRIAL = "trial"  # the first word after the command; for the exec itself it is `keeper`, as always
 _TRIAL_SECONDS = 10
-_PACKAGES = ("kernel", "launcher", os.path.join("launcher", "init"))
+_PACKAGES = ("kernel", "launcher", os.path.join("launcher", "init"), os.path.join("docker", "executor"))
 
 
 RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

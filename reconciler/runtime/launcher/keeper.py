@@ -10,6 +10,7 @@ place (`handover`).
 
     agent ══SEQPACKET══▶ fork(plan, fds) ─▶ clone3 ─▶ placed in its cgroups ─▶ {pid} + pidfd
                          release ─▶ "go" ─▶ error pipe at end of file: exec'ed │ a record: why not
+                         executor(order) ─▶ a docker executor of one container, forked and left to itself
     `exec` ◀══ {"event": "exit", name, run, status} (containers: the status is in a file, their pidfd tells when)
 """
 
@@ -26,12 +27,13 @@ import socket
 import time
 from typing import Any
 
+from reconciler.runtime.docker.executor.executor import Executor
 from reconciler.runtime.kernel import proc, syscalls
-from reconciler.runtime.launcher import channel, child, cloning, handover, static_init
+from reconciler.runtime.launcher import channel, child, cloning, handover, offspring, static_init
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.launcher.wards import Ward, Wards
 
-VERSION = 3  # of the protocol; 3 has `upgrade`, and `code` in the answer to `hello`
+VERSION = 4  # of the protocol; 3 has `upgrade`, and `code` in the answer to `hello`; 4 has `executor`
 OLDEST = 2  # that is still spoken
 SOCKET = "keeper.sock"
 LOCK = "keeper.lock"
@@ -57,6 +59,7 @@ class Keeper:
         self.listener = listener
         self.clients: dict[int, Client] = {}
         self.wards = Wards()
+        self.executors: set[int] = set()
         self.roots: list[str] = []
         self.upgrade: handover.Upgrade | None = None
         self.title = proc.argument_area()
@@ -91,7 +94,7 @@ class Keeper:
 
     def _patience(self) -> float | None:
         """Seconds to wait before going, None for as long as it takes."""
-        if self.wards.all or any(client.agent for client in self.clients.values()):
+        if self.wards.all or self.executors or any(client.agent for client in self.clients.values()):
             self.idle_until = time.monotonic() + LINGER
             return None
         return self.idle_until - time.monotonic()
@@ -197,6 +200,9 @@ class Keeper:
                 self.epoll.register(ward.pidfd, select.EPOLLIN)
                 self._begin_pump(ward)
                 answer["ok"] = True
+            case "executor":
+                pid = self._begin_executor(message["order"])
+                answer.update(ok=True, pid=pid)
             case "upgrade":
                 self._begin_upgrade(client, message, fds)
             case "end":
@@ -232,6 +238,13 @@ class Keeper:
     def _directory(self, ward: Ward) -> str:
         return os.path.join(self.runtime_dir, "containers", ward.name)
 
+    def _begin_executor(self, order: dict[str, Any]) -> int:
+        """It finds its own way: one that dies is replaced by whoever looks for it."""
+        executor = Executor(order)
+        pid = offspring.begin(self.title, "docker-executor", order["name"], (), executor.serve)
+        self.executors.add(pid)
+        return pid
+
     def _watch(self, fd: int, on: bool) -> None:
         if on:
             self.epoll.register(fd, select.EPOLLIN)
@@ -250,6 +263,7 @@ class Keeper:
                 self._ended(ward, status)
             elif self.upgrade is not None and self.upgrade.pid == pid:
                 self._tried(self.upgrade, status)
+            self.executors.discard(pid)
 
     def _ended(self, ward: Ward, status: int | None) -> None:
         if ward.error_fd >= 0 and ward.released:
@@ -299,11 +313,13 @@ class Keeper:
             "limits": child.started_with,
             "clients": [{"fd": fd, "agent": client.agent} for fd, client in self.clients.items()],
             "wards": [ward.handed_over() for ward in self.wards.all],
+            "executors": sorted(self.executors),
         }
 
     def take_over(self, state: dict[str, Any]) -> None:
         """The counterpart of `state`; whoever asked for the upgrade is told."""
         self.roots = state["roots"]
+        self.executors = set(state.get("executors", ()))
         for each in state["clients"]:
             self._listen_to(socket.socket(fileno=each["fd"])).agent = each["agent"]
         for each in state["wards"]:

@@ -119,9 +119,10 @@ class Launcher(Protocol):
 
 
 class KeeperLink:
-    """The connection to the keeper that both launchers share: opened when first needed, again when lost."""
+    """The connection to the keeper of whoever has processes forked: opened when first needed, again when lost.
+    cgroup_roots: that the keeper removes when it goes; None: what it was told of them stands."""
 
-    def __init__(self, runtime_dir: Path, cgroup_roots: tuple[str, ...] = ()) -> None:
+    def __init__(self, runtime_dir: Path, cgroup_roots: tuple[str, ...] | None) -> None:
         self.runtime_dir = runtime_dir
         self.cgroup_roots = cgroup_roots
         self._connection: Connection | None = None
@@ -158,10 +159,10 @@ class KeeperLink:
 
     async def _greet(self, opened: Connection) -> channel.Message:
         """In the newest version that both speak. Raises OSError when there is none."""
-        roots = list(self.cgroup_roots)
+        roots: dict[str, Any] = {} if self.cgroup_roots is None else {"roots": list(self.cgroup_roots)}
         for version in connection.SPOKEN:
             try:
-                return (await opened.call("hello", role="agent", version=version, roots=roots))[0]
+                return (await opened.call("hello", role="agent", version=version, **roots))[0]
             except connection.KeeperError as error:
                 refused = error
         raise connection.strange(refused)

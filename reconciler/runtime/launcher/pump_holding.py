@@ -12,14 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-from reconciler.runtime.kernel import syscalls
-from reconciler.runtime.launcher import channel, pump, terminal
+from reconciler.runtime.launcher import channel, offspring, pump, terminal
 
 PREFIX = "pump:"  # of the roles under which an adopting agent passes on what a running pump gave it
 LEASH = PREFIX + "leash"
@@ -106,11 +104,8 @@ class Held:
         self._begun = now + pause
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid, pidfd = syscalls.clone3(0, exit_signal=signal.SIGCHLD)
-            if pid == 0:
-                ours.close()
-                self._become_pump(theirs, pause)
-            os.close(pidfd)
+            keep = {self._container, theirs.fileno(), *self.ends.values()}
+            offspring.begin(self._title, "pump", self._name, keep, lambda: self._pump(theirs, pause))
         ours.setblocking(False)
         self.leash = ours
         if self._watch is not None:
@@ -121,29 +116,16 @@ class Held:
             self._watch(sock.fileno(), False)
         sock.close()
 
-    def _become_pump(self, leash: socket.socket, pause: float) -> NoReturn:
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            syscalls.close_all_but({0, 1, 2, self._container, leash.fileno(), *self.ends.values()})
-            os.setsid()
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-            syscalls.set_title(*self._title, f"pump {self._name}")
-            syscalls.set_process_name("pump")
-            time.sleep(pause)
-            pump.Pump(self.ends, self._container, self._listen(), leash).serve()
-            os._exit(0)
-        except BaseException as error:  # noqa: BLE001 - the last frame of a forked process: reported, then gone
-            _say(f"pump {self._name}: {type(error).__name__}: {error}")
-        finally:
-            os._exit(1)
+    def _pump(self, leash: socket.socket, pause: float) -> None:
+        time.sleep(pause)
+        pump.Pump(self.ends, self._container, self._listen(), leash).serve()
 
     def _listen(self) -> socket.socket | None:
         """Without a socket nobody can attach, and the container's output still goes to its log."""
         try:
             listener = channel.listen(self._directory, pump.SOCKET)
         except OSError as error:
-            _say(f"pump {self._name}: nobody can attach: {error}")
+            offspring.say(f"pump {self._name}: nobody can attach: {error}")
             return None
         listener.setblocking(False)
         return listener
@@ -193,11 +175,6 @@ def _socket(fd: int) -> socket.socket | None:
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
     return sock
-
-
-def _say(sentence: str) -> None:
-    """In the keeper's log."""
-    os.write(2, f"{sentence}\n".encode())
 
 
 def _ended(pidfd: int) -> bool:

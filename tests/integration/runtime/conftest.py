@@ -108,10 +108,10 @@ def package(base: Path) -> Package:
     def make(**changes: tuple[str, str]) -> Path:
         copy = base / f"package{len(changes)}"
         source = connection.PACKAGE / "reconciler"
-        for path in ("__init__.py", "errors.py", "states.py", "runtime/__init__.py"):
+        for path in ("__init__.py", "errors.py", "states.py", "runtime/__init__.py", "runtime/docker/__init__.py"):
             (copy / "reconciler" / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / path, copy / "reconciler" / path)
-        for room in ("kernel", "launcher"):
+        for room in ("kernel", "launcher", "docker/executor"):
             shutil.copytree(source / "runtime" / room, copy / "reconciler" / "runtime" / room)
         for name, (old, new) in changes.items():
             file = copy / "reconciler" / "runtime" / "launcher" / f"{name}.py"

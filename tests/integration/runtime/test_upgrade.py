@@ -101,8 +101,8 @@ async def test_code_that_does_not_work_leaves_the_keeper_as_it_was(
         await agent.launch("job", shell=GO)
     keeper = posix.keeper()
     broken = package(**change) if change else posix.base / "nowhere"
-    (broken / "reconciler" / "runtime" / "kernel").mkdir(parents=True, exist_ok=True)
-    (broken / "reconciler" / "runtime" / "launcher" / "init").mkdir(parents=True, exist_ok=True)
+    for room in ("kernel", "launcher/init", "docker/executor"):
+        (broken / "reconciler" / "runtime" / room).mkdir(parents=True, exist_ok=True)
     as_agent_of(broken)
     async with posix.agent() as agent:
         assert posix.keeper() == keeper and not runs(keeper, broken)
@@ -129,7 +129,7 @@ async def test_code_that_fails_only_once_it_is_the_keeper_costs_a_keeper_and_no_
 
 
 async def test_an_older_keeper_that_cannot_upgrade_is_spoken_to_in_its_version(posix: World, package: Package) -> None:
-    old = package(keeper=("VERSION = 3", "VERSION = 2"))
+    old = package(keeper=("VERSION = 4", "VERSION = 2"))
     posix.run.mkdir(mode=0o700)
     connection.start(posix.run, old)
     async with posix.agent() as agent:
@@ -140,14 +140,14 @@ async def test_an_older_keeper_that_cannot_upgrade_is_spoken_to_in_its_version(p
 
 
 async def test_a_keeper_with_no_version_in_common_is_left_alone(posix: World, package: Package) -> None:
-    strange = package(keeper=("VERSION = 3", "VERSION = OLDEST = 9"), child=("NOT_FOUND = 127", "NOT_FOUND = 127 "))
+    strange = package(keeper=("VERSION = 4", "VERSION = OLDEST = 9"), child=("NOT_FOUND = 127", "NOT_FOUND = 127 "))
     file = strange / "reconciler" / "runtime" / "launcher" / "keeper.py"
     file.write_text(file.read_text().replace("\nOLDEST = 2", "\n"))
     posix.run.mkdir(mode=0o700)
     connection.start(posix.run, strange)
     async with posix.agent() as agent:
         (note,) = agent.containerizer.notes().values()
-        assert "speaks versions 9 to 9" in note and "we speak 2 to 3" in note
+        assert "speaks versions 9 to 9" in note and "we speak 2 to 4" in note
         assert runs(posix.keeper(), strange)
 
 

@@ -58,9 +58,9 @@ def test_state_that_could_still_be_changed_is_refused() -> None:
 
 
 def test_code_differs_with_what_a_keeper_may_load(tmp_path: Path) -> None:
-    for package in ("kernel", "launcher/init"):
+    for package in ("kernel", "launcher/init", "docker/executor"):
         (tmp_path / package).mkdir(parents=True)
-    for name in ("kernel/proc.py", "launcher/init/static-init"):
+    for name in ("kernel/proc.py", "launcher/init/static-init", "docker/executor/record.py"):
         found = []
         for text in ("x = 1\n", "x = 2\n", "x = 1\n"):
             (tmp_path / name).write_text(text)
