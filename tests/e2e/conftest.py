@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import processes
+from tests import engine, processes
 from tests.e2e import bundle, unprivileged
 from tests.e2e.world import World
 
@@ -102,3 +102,9 @@ def ordinary(request: pytest.FixtureRequest, nursery: processes.Nursery, *, name
         return World(nursery, named=named)
     command = request.getfixturevalue("user_command")
     return World(nursery, user=unprivileged.NOBODY, command=command, named=named)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[engine.Server]:
+    with engine.running() as server:
+        yield server

@@ -9,14 +9,11 @@ import signal
 import struct
 import termios
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import engine, processes
 from tests.e2e.checks import (
-    Instance,
     eventually,
     exited,
     gone,
@@ -29,16 +26,10 @@ from tests.e2e.checks import (
     until,
 )
 from tests.e2e.conftest import live
-from tests.e2e.world import CHECKOUT, World, document, sleeper
+from tests.e2e.on_engine import boxed, executor, executors, inspected, private_bytes
+from tests.e2e.world import CHECKOUT, World, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
-QUICK = {"initial": "100ms", "max": "300ms"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[engine.Server]:
-    with engine.running() as server:
-        yield server
 
 
 @pytest.fixture
@@ -48,19 +39,6 @@ def world(request: pytest.FixtureRequest, nursery: processes.Nursery, server: en
         assert made.reconciler("destroy", "--all").returncode == 0
         left = [name for name in server.named() if name != "bystander"]
         assert left == [], f"left on the engine: {left}"
-
-
-def boxed(name: str, *command: str, **spec: object) -> str:
-    image: dict[str, object] = {"reference": engine.IMAGE, "pullPolicy": "Never"}
-    argv = list(command) or ["sleep", "infinity"]
-    whole = {"type": "docker", "image": image, "command": argv, "backoff": QUICK} | spec
-    return document(name, **{field: value for field, value in whole.items() if value is not None})
-
-
-def inspected(server: engine.Server, world: World, name: str) -> dict[str, Any]:
-    owner = (world.owner() or "")[:12]
-    found: dict[str, Any] = server.api.inspect_container(f"reconciler-{owner}-{name}")
-    return found
 
 
 def test_docker_and_native_containers_converge_side_by_side(world: World, server: engine.Server) -> None:
@@ -372,25 +350,3 @@ def terminal(world: World, *arguments: str) -> Iterator[Terminal]:
         for each in processes.below(made.process.pid):
             os.kill(each.pid, signal.SIGKILL)
         made.process.wait()
-
-
-def executors(world: World, name: str) -> list[processes.Process]:
-    return processes.running([f"docker-executor {name}"], world.nursery.processes())
-
-
-def executor(world: World, name: str, other_than: Instance | None = None) -> Instance:
-    """The only one there is, at work: it listens."""
-    found: list[processes.Process] = []
-
-    def there() -> bool:
-        found[:] = [each for each in executors(world, name) if other_than is None or each.pid != other_than.pid]
-        return len(found) == 1 and list((world.runtime / "docker").glob("*.sock")) != []
-
-    eventually(there, f"{name} has an executor", seen=lambda: executors(world, name))
-    return Instance(name, found[0].pid, found[0].start)
-
-
-def private_bytes(pid: int) -> int:
-    """What it has for itself alone: shared with nobody, not even the keeper that forked it."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024

@@ -53,9 +53,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
+RECOVER_SECONDS = 3.0  # that others wait for it
 KILL_SECONDS = 10.0
 WRITTEN_SECONDS = 5.0  # for an executor to write down how one ended that is gone from the engine
 _SOON = 0.1
+_AT_A_TIME = 8  # of what an engine is asked of each container
 _NOT_FOUND = 404
 
 Json = dict[str, Any]
@@ -92,18 +94,22 @@ class DockerContainerizer:
         )
         self._lost = ""
         self._watching: asyncio.Task[None] | None = None
-        self._look = asyncio.Event()
+        self._look, self._looked = asyncio.Event(), asyncio.Event()
         self._events: threading.Thread | None = None
 
     # ---- looking
 
     async def recover(self) -> None:
-        """An engine that is away is no failure: its containers are unknown until it is back."""
-        self._lost = "it was not asked yet"
-        await self._observe()
+        """An engine that is away, or slow, is no failure: its containers are unknown until it has answered."""
+        self._lost = f"the Docker Engine at {self._engine.url} has not answered yet"
         self._watching = asyncio.create_task(self._watch(), name="docker engine")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECOVER_SECONDS):
+                await self._looked.wait()
 
     async def _watch(self) -> None:
+        await self._observe()
+        self._looked.set()
         while True:
             if not self._lost and (self._events is None or not self._events.is_alive()):
                 self._events = threading.Thread(
@@ -129,7 +135,7 @@ class DockerContainerizer:
         """What the engine has of ours now. Listing is the truth."""
         began = self._clock()
         try:
-            found = await self._engine.call(self._list)
+            found = await self._listed()
         except (EngineLost, Refused) as error:
             if not self._lost:
                 log.warning("%s", error)
@@ -151,18 +157,23 @@ class DockerContainerizer:
             for name in self._known():
                 self._notify(name)
 
-    def _list(self, api: Any) -> dict[str, Json]:
-        """name → what `inspect` says of it. What is being made is left out."""
-        listed = api.containers(all=True, filters={"label": f"{naming.OWNER}={self._owner}"})
-        found = {}
-        for each in listed:
-            name = each["Labels"].get(naming.NAME)
-            if name is None or naming.DIGEST not in each["Labels"]:
-                continue
-            inspected = launching.inspected(api, each["Id"])
-            if inspected is not None and not reading.never_started(inspected):
-                found[name] = inspected
-        return found
+    async def _listed(self) -> dict[str, Json]:
+        """name → what `inspect` says of it. What is being made is left out. Some at a time: an engine may be slow."""
+        filters = {"label": f"{naming.OWNER}={self._owner}"}
+        listed = await self._engine.call(lambda api: api.containers(all=True, filters=filters))
+        some = asyncio.Semaphore(_AT_A_TIME)
+
+        async def inspect(id: str) -> Json | None:
+            async with some:
+                return await self._engine.call(lambda api: launching.inspected(api, id))
+
+        ours = [each for each in listed if {naming.NAME, naming.DIGEST} <= each["Labels"].keys()]
+        found = await asyncio.gather(*(inspect(each["Id"]) for each in ours))
+        return {
+            each["Labels"][naming.NAME]: inspected
+            for each, inspected in zip(ours, found, strict=True)
+            if inspected is not None and not reading.never_started(inspected)
+        }
 
     def _take_in(self, name: str, inspected: Json) -> None:
         container = self._all.get(name)

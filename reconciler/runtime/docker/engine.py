@@ -2,7 +2,8 @@
 
 An engine that is away, or takes too long, is *lost* (`EngineLost`, a Retryable): nothing is known about its containers
 then. What it answers with an error is a `Refused`, with its status and its words. A call that hangs keeps one of these
-threads until its socket's time limit, never one of the agent's.
+threads until its socket's time limit, never one of the agent's. What may take long has threads apart, so that no number
+of pulls or checks keeps us from seeing what runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 SECONDS = 30.0
-_THREADS = 16
+_THREADS = {"calls": 16, "pulls": 4, "checks": 64}
 
 T = TypeVar("T")
 
@@ -41,15 +42,15 @@ class Engine:
     def __init__(self, url: str, seconds: float = SECONDS) -> None:
         self.url = url
         self._seconds = seconds
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
+        self._threads = {kind: ThreadPoolExecutor(count, f"engine {kind}") for kind, count in _THREADS.items()}
         self._client: APIClient | None = None
 
-    async def call(self, function: Callable[[APIClient], T], seconds: float | None = None) -> T:
-        """Raises EngineLost or Refused."""
+    async def call(self, function: Callable[[APIClient], T], seconds: float | None = None, kind: str = "calls") -> T:
+        """kind: which threads do it. Raises EngineLost or Refused."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds or self._seconds):
-                return await loop.run_in_executor(self._threads, self._in_thread, function)
+                return await loop.run_in_executor(self._threads[kind], self._in_thread, function)
         except TimeoutError:
             raise EngineLost(self.url, f"no answer within {seconds or self._seconds:.0f} s") from None
 
@@ -70,7 +71,9 @@ class Engine:
         if self._client is None:
             from docker import APIClient  # a quarter of a second, and only where there are such containers
 
-            self._client = APIClient(base_url=self.url, version="auto", timeout=self._seconds, max_pool_size=_THREADS)
+            self._client = APIClient(
+                base_url=self.url, version="auto", timeout=self._seconds, max_pool_size=sum(_THREADS.values())
+            )
         return self._client
 
     def events(self, labels: list[str]) -> Iterator[dict[str, Any]]:
@@ -87,7 +90,8 @@ class Engine:
         raise EngineLost(self.url, "it closed the stream of events")
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             self._client.close()
 

@@ -28,7 +28,7 @@ async def provide(engine: Engine, spec: ContainerSpec, say: Callable[[str], None
         raise Retryable(f"image {image} is not on the engine, and pullPolicy is Never", Reason.IMAGE_UNAVAILABLE)
     say(f"pulling {image}")
     try:
-        await engine.call(lambda api: _pull(api, image, say), PULL_SECONDS)
+        await engine.call(lambda api: _pull(api, image, say), PULL_SECONDS, "pulls")
     except Refused as error:
         raise Retryable(f"image {image} cannot be pulled: {error}", Reason.IMAGE_UNAVAILABLE) from error
 

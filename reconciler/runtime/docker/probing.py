@@ -37,7 +37,7 @@ async def probe(engine: Engine, name: str, id: str, pid: int, check: HealthCheck
 
 async def _run(engine: Engine, id: str, seconds: float | None) -> Finding:
     try:
-        output = await engine.call(lambda api: api.exec_start(id), seconds or _NO_TIMEOUT)
+        output = await engine.call(lambda api: api.exec_start(id), seconds or _NO_TIMEOUT, "checks")
     except EngineLost:
         found = await engine.call(lambda api: api.exec_inspect(id))  # an engine that is really lost says so here
         if found["Running"]:
