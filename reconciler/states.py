@@ -62,6 +62,7 @@ class Reason(StrEnum):
     DISK_LIMIT_EXCEEDED = "DiskLimitExceeded"
     PORT_NOT_GIVEN = "PortNotGiven"
     MOUNT_LOST = "MountLost"
+    NETWORK_LOST = "NetworkLost"
     LIMIT_EXCEEDED = "LimitExceeded"
     # why a name is not run
     NOT_SUPPORTED_YET = "NotSupportedYet"

@@ -35,7 +35,15 @@ Usage = Mapping[str, int | float | None]
 """Figures by name; None for what is unlimited or cannot be had here."""
 
 
-LIMITED = frozenset({Reason.DISK_LIMIT_EXCEEDED, Reason.PORT_NOT_GIVEN, Reason.MOUNT_LOST, Reason.LIMIT_EXCEEDED})
+LIMITED = frozenset(
+    {
+        Reason.DISK_LIMIT_EXCEEDED,
+        Reason.PORT_NOT_GIVEN,
+        Reason.MOUNT_LOST,
+        Reason.NETWORK_LOST,
+        Reason.LIMIT_EXCEEDED,
+    }
+)
 """Runs that an isolator had ended for what they did."""
 
 ENDED_AS_FAILED = frozenset({Reason.DEADLINE_EXCEEDED, Reason.UNHEALTHY}) | LIMITED

@@ -3,6 +3,9 @@
     in the host's user namespace   one that is ready is connected while the child is forked, which then enters it
     in one of its own              isolate: the first process is there, blocked, and its namespace is connected
 
+While it runs each driver is asked whether all is as it was made. What was and is not, twice, ends the run: a new one is
+connected anew. What never was is only told: then it is more likely that the driver (a CNI plugin's CHECK) is wrong.
+
 The namespace is known by descriptor and never bind-mounted. What is nested shares it. Without `networks`, `ports` ask
 for the default one. After Mesos's isolator `network/cni`.
 """
@@ -16,14 +19,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, Unsupported
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from reconciler.runtime.isolators import options
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Limitation, PassiveIsolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.network.driver import Held, NetworkDriver, Port, Request
 from reconciler.runtime.network.namespaces import Namespace, Namespaces
 from reconciler.spec.namespaces import Sharing, effective
+from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,12 +45,14 @@ DEFAULT = "bridge"
 
 class NetworkIsolator(PassiveIsolator):
     name = "network"
+    options = MappingProxyType({"interval": options.interval})
 
     def __init__(self, record: Record, drivers: Sequence[NetworkDriver], namespaces: Namespaces) -> None:
         """Of two drivers with a network of the same name the first has it."""
         self._record = record
         self._drivers = tuple(drivers)
         self._namespaces = namespaces
+        self._lacking: set[str] = set()  # containers that were not as they were made when last looked at
         self._taken: dict[str, Future[Namespace]] = {}  # for launches that have yet to come so far
         self._boot = proc.boot_id()
 
@@ -61,6 +69,8 @@ class NetworkIsolator(PassiveIsolator):
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         found, seen = list[str](), set[str]()
+        if self.name in spec.isolators and not any(requests(spec)):
+            found.append(f"spec.isolators.{self.name}: is for containers with networks of their own")
         for number, request in enumerate(requests(spec)):
             field = f"spec.networks[{number}]" if spec.networks else "spec.ports"
             driver = self._driver(request.network)
@@ -75,12 +85,12 @@ class NetworkIsolator(PassiveIsolator):
         return found
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
-        lines = []
+        lines, looks = [], options.read(config.spec, self)
         for request in requests(config.spec):
             driver = self._driver(request.network)
             if driver is None:
                 raise Unsupported(f"{config.name}: there is no network {request.network} any more")
-            lines.append(Held(driver.name, request, self._boot))
+            lines.append(Held(driver.name, request, self._boot, **looks))
         if not lines:
             return LaunchInfo(isolates=False)
         self._record.write(config.name, lines)
@@ -94,7 +104,27 @@ class NetworkIsolator(PassiveIsolator):
         with contextlib.closing(Namespace.of(pid)) as namespace:
             self._attach(context.name, namespace)
 
+    def every(self, context: Context) -> float | None:
+        return min((held.interval for held in self._record.of(context.name)), default=None)
+
+    def watch(self, context: Context) -> Limitation | None:
+        for held in self._record.of(context.name):
+            if held.attachment is None or not context.first:
+                continue
+            netns = f"/proc/{context.first[0]}/ns/net"
+            lacks = self._named(held.driver).lacks(held.request, held.attachment, netns)
+            if lacks is not None:
+                again = context.name in self._lacking
+                self._lacking.add(context.name)
+                message = f"network {held.request.network} is not as it was made: {lacks}"
+                return Limitation(Reason.NETWORK_LOST, message, ends=held.found and again)
+            if not held.found:
+                self._record.update(context.name, replace(held, found=True))
+        self._lacking.discard(context.name)
+        return None
+
     def cleanup(self, context: Context) -> None:
+        self._lacking.discard(context.name)
         if (taken := self._taken.pop(context.name, None)) is not None:
             taken.add_done_callback(_close)
         self._detach(context.name)

@@ -131,6 +131,11 @@ class BridgeDriver:
                 self._sweeping = True
                 threading.Thread(target=self._sweep, name="network links").start()
 
+    def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
+        with Rtnetlink() as here:
+            gone = [name for name in (self._bridge_name, *attachment.links) if not here.has(name)]
+        return f"the host has no link {' and no link '.join(gone)} any more" if gone else None
+
     def _sweep(self) -> None:
         """Until all links that were to go are gone, and the bridge, if nobody is on it. What cannot be removed is left
         to the next one, in this agent's life or the next one's."""

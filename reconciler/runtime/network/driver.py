@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from reconciler.runtime.network.namespaces import Namespace
 
+LOOK = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -65,12 +67,15 @@ class Attachment:
 @dataclass(frozen=True, slots=True)
 class Held:
     """A line of the record. driver: by name. attachment None: begun, and perhaps half made. boot: the boot's id; of
-    an earlier one nothing in the kernel is left, what a driver keeps on disk may be."""
+    an earlier one nothing in the kernel is left, what a driver keeps on disk may be. interval: seconds between one
+    look at it and the next; found: it was as it was made at one of them."""
 
     driver: str
     request: Request
     boot: str
     attachment: Attachment | None = None
+    interval: float = LOOK
+    found: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,7 +90,8 @@ class Held:
                 key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
             }
             given = Attachment(**made)
-        return cls(data["driver"], Request(**asked), data["boot"], given)
+        looks = {key: data[key] for key in ("interval", "found") if key in data}
+        return cls(data["driver"], Request(**asked), data["boot"], given, **looks)
 
 
 class NetworkDriver(Protocol):
@@ -111,6 +117,11 @@ class NetworkDriver(Protocol):
     def detach(self, request: Request, attachment: Attachment | None) -> None:
         """Undo `attach`, however far it got; nothing to undo is no error. The namespace is gone, or about to be, and
         what goes with it need not be waited for."""
+        ...
+
+    def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
+        """What is not as it was made, a sentence; None if all is. netns: where its namespace is found. Changes nothing.
+        Raises OSError, Retryable when that cannot be had."""
         ...
 
     def recover(self, held: Sequence[Held]) -> None:

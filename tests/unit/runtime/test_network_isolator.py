@@ -29,6 +29,7 @@ class Driver:
 
     name: str = "test"
     fails: str = ""
+    wrong: str | None = None
     attached: list[str] = field(default_factory=list)
     detached: list[tuple[str, Attachment | None]] = field(default_factory=list)
     recovered: list[Held] = field(default_factory=list)
@@ -48,6 +49,10 @@ class Driver:
 
     def detach(self, request: Request, attachment: Attachment | None) -> None:
         self.detached.append((request.ifname, attachment))
+
+    def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
+        assert netns == f"/proc/{os.getpid()}/ns/net"
+        return self.wrong
 
     def recover(self, held: Sequence[Held]) -> None:
         self.recovered = list(held)
@@ -88,7 +93,7 @@ def config(root: Path, **fields: Any) -> ContainerConfig:
 
 
 def context(root: Path) -> Context:
-    return Context("shop", {}, root / "run")
+    return Context("shop", {}, root / "run", (os.getpid(),))
 
 
 TWO: dict[str, Any] = {"networks": [{"name": "bridge"}, {"name": "back", "ip": "10.0.0.9"}]}
@@ -153,6 +158,38 @@ def test_in_a_user_namespace_of_its_own_it_is_connected_once_it_is_there(tmp_pat
 def test_without_networks_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
     info = isolator_of(tmp_path, Driver()).prepare(config(tmp_path), context(tmp_path))
     assert info is not None and (info.entered, info.isolates) == ({}, False)
+
+
+def test_what_is_lost_ends_the_run_when_it_was_there_and_is_missing_twice(tmp_path: Path) -> None:
+    driver = Driver()
+    isolator = isolator_of(tmp_path, driver)
+    prepare(isolator, tmp_path, **TWO, isolators={"network": {"interval": "7s"}})
+    assert isolator.every(context(tmp_path)) == 7
+    assert isolator.watch(context(tmp_path)) is None
+    isolator = isolator_of(tmp_path, driver)  # whatever becomes of the agent
+    driver.wrong = "no link"
+    found = [isolator.watch(context(tmp_path)) for _ in range(2)]
+    assert [each and (each.reason, each.ends) for each in found] == [("NetworkLost", False), ("NetworkLost", True)]
+    assert found[0] and found[0].message == "network bridge is not as it was made: no link"
+    driver.wrong = None
+    assert isolator.watch(context(tmp_path)) is None
+    driver.wrong = "no link"
+    assert (found := [isolator.watch(context(tmp_path))]) and found[0] and not found[0].ends
+
+
+def test_what_was_never_right_is_only_told(tmp_path: Path) -> None:
+    isolator = isolator_of(tmp_path, Driver(wrong="I do not know CHECK"))
+    prepare(isolator, tmp_path, **TWO)
+    found = [isolator.watch(context(tmp_path)) for _ in range(3)]
+    assert [each and each.ends for each in found] == [False] * 3
+
+
+def test_without_networks_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+    isolator = isolator_of(tmp_path, Driver())
+    isolator.prepare(config(tmp_path), context(tmp_path))
+    assert isolator.every(context(tmp_path)) is None
+    (why,) = isolator.refuses(spec(isolators={"network": {"interval": "7s"}}))
+    assert why == "spec.isolators.network: is for containers with networks of their own"
 
 
 def test_a_half_made_attachment_is_handed_over_without_one(tmp_path: Path) -> None:

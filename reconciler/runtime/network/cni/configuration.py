@@ -23,16 +23,18 @@ _REMEMBERING = ("1.0.0", "0.4.0")  # the versions that give DEL the result of AD
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """One network. plugins: their objects as they stand in the file, which says where."""
+    """One network. plugins: their objects as they stand in the file, which says where. unchecked: it asks not to be
+    checked (disableCheck)."""
 
     name: str
     version: str
     plugins: tuple[Mapping[str, Any], ...]
     path: str
+    unchecked: bool = False
 
     @property
     def remembers(self) -> bool:
-        """Whether DEL is given the result of ADD."""
+        """Whether DEL is given the result of ADD, and there is CHECK."""
         return self.version in _REMEMBERING
 
     @property
@@ -42,7 +44,7 @@ class NetworkConfig:
 
     def as_json(self) -> dict[str, Any]:
         plugins = [dict(plugin) for plugin in self.plugins]
-        return {"cniVersion": self.version, "name": self.name, "plugins": plugins}
+        return {"cniVersion": self.version, "name": self.name, "disableCheck": self.unchecked, "plugins": plugins}
 
     def for_plugin(
         self, plugin: Mapping[str, Any], wanted: Mapping[str, Any], previous: Mapping[str, Any] | None
@@ -75,7 +77,7 @@ def parse(data: Any, path: str) -> NetworkConfig:
         kind = plugin.get("type") if isinstance(plugin, dict) else None
         if not isinstance(kind, str) or not _NAME.fullmatch(kind):
             raise ValueError(f"plugins[{number}].type: must be the name of a plugin, not {kind!r}")
-    return NetworkConfig(name, version, tuple(plugins), path)
+    return NetworkConfig(name, version, tuple(plugins), path, _flag(data, "disableCheck"))
 
 
 def read(directory: Path) -> dict[str, NetworkConfig | str]:
@@ -110,6 +112,16 @@ def _load(path: Path) -> Any:
     if len(text) > _LARGEST:
         raise ValueError(f"it is larger than {_LARGEST} bytes")
     return json.loads(text)
+
+
+def _flag(data: Mapping[str, Any], key: str) -> bool:
+    """Text is a flag too, as it is to libcni. Raises ValueError."""
+    value = data.get(key, False)
+    flags = {"true": True, "false": False}
+    flag = flags.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise ValueError(f"{key}: must be true or false, not {value!r}")
+    return flag
 
 
 def _capabilities(plugin: Mapping[str, Any]) -> Mapping[str, Any]:

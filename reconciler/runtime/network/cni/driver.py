@@ -1,6 +1,8 @@
 """The driver of CNI networks: a chain of plugins per network, called for each container in turn.
 
-    ADD  first to last, each with the result of the one before     DEL  last to first, with the result of the last ADD
+    ADD    first to last, each with the result of the one before
+    CHECK  first to last, with the result of the last ADD: now and then, while the container runs
+    DEL    last to first, with that result
 
 What DEL needs is in the attachment, configuration included, so that a network can be taken away from its directory
 while containers have it. The namespace is a descriptor of ours that the plugins find below /proc; DEL is without one:
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from typing import Any
 from reconciler.errors import Retryable
 from reconciler.runtime.network.cni import configuration
 from reconciler.runtime.network.cni.configuration import NetworkConfig
-from reconciler.runtime.network.cni.plugins import Call, Plugins
+from reconciler.runtime.network.cni.plugins import Call, Plugins, Refused
 from reconciler.runtime.network.driver import Attachment, Held, Request
 from reconciler.runtime.network.namespaces import Namespace
 
@@ -82,21 +85,40 @@ class CniDriver:
             log.warning("%s: what was begun of its networks stays: %s", request.container, config)
             return
         result = attachment.details["result"] if attachment is not None and config.remembers else None
-        call = self._call("DEL", request, "")
+        call, until = self._call("DEL", request, ""), self._until()
         for plugin in reversed(config.plugins):
-            self._plugins.run(plugin["type"], call, config.for_plugin(plugin, _wanted(request), result))
+            self._plugins.run(plugin["type"], call, config.for_plugin(plugin, _wanted(request), result), until)
+
+    def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
+        config, now = _recorded(attachment), self._config(request.network)
+        if isinstance(config, str) or not config.remembers or config.unchecked:
+            return None
+        if isinstance(now, NetworkConfig) and now.unchecked:  # said since
+            return None
+        result = _found_at(netns, attachment.details["result"])
+        call, until = self._call("CHECK", request, netns), self._until()
+        for plugin in config.plugins:
+            try:
+                self._plugins.run(plugin["type"], call, config.for_plugin(plugin, _wanted(request), result), until)
+            except Refused as refused:
+                return refused.message
+        return None
 
     def recover(self, held: Sequence[Held]) -> None:
         """Nothing bears our mark but what is in the record."""
 
     def _add(self, config: NetworkConfig, request: Request, netns: str) -> dict[str, Any]:
-        call = self._call("ADD", request, netns)
+        call, until = self._call("ADD", request, netns), self._until()
         result: dict[str, Any] | None = None
         for plugin in config.plugins:
-            result = self._plugins.run(plugin["type"], call, config.for_plugin(plugin, _wanted(request), result))
+            asked = config.for_plugin(plugin, _wanted(request), result)
+            result = self._plugins.run(plugin["type"], call, asked, until)
             if result is None:
                 raise Retryable(f"CNI plugin {plugin['type']}, ADD of network {config.name}: it gave no result")
         return result or {}
+
+    def _until(self) -> float:
+        return time.monotonic() + self._plugins.seconds
 
     def _call(self, verb: str, request: Request, netns: str) -> Call:
         container = f"{self._owner[:_OWNER]}-{request.container}"
@@ -114,6 +136,13 @@ def _recorded(attachment: Attachment) -> NetworkConfig | str:
         return configuration.parse(attachment.details["config"], "")
     except (KeyError, ValueError) as error:
         return f"the record of it has no configuration: {error}"
+
+
+def _found_at(netns: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of ADD with that path for the namespace: plugins compare it with the one they are called with, and
+    ADD's was a descriptor of an agent's."""
+    moved = [{**each, "sandbox": netns} if each.get("sandbox") else each for each in _objects(result, "interfaces")]
+    return {**result, "interfaces": moved} if moved else dict(result)
 
 
 def _kinds(config: NetworkConfig) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,14 @@ from typing import Any
 from reconciler.errors import Retryable
 from reconciler.runtime import programs
 
-SECONDS = 30.0
+SECONDS = 25.0  # for all of a chain
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SAID = 400  # characters of what is not JSON that a message shows
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """verb: ADD or DEL. netns: a path, empty when there is none any more. arguments: CNI_ARGS."""
+    """verb: ADD, DEL or CHECK. netns: a path, empty when there is none any more. arguments: CNI_ARGS."""
 
     verb: str
     container: str
@@ -33,12 +34,16 @@ class Call:
     arguments: str = ""
 
 
+class Refused(Retryable):
+    """A plugin ran, and said that it failed."""
+
+
 class Plugins:
-    """Those in some directories, the first that has one first."""
+    """Those in some directories, the first that has one first. seconds: that a chain has for one verb."""
 
     def __init__(self, directories: Sequence[Path], seconds: float = SECONDS) -> None:
         self.directories = tuple(directories)
-        self._seconds = seconds
+        self.seconds = seconds
 
     def missing(self, kind: str) -> str | None:
         """Why there is no such plugin; None when there is one."""
@@ -46,8 +51,9 @@ class Plugins:
             return None
         return f"there is no CNI plugin {kind} in {', '.join(map(str, self.directories))}"
 
-    def run(self, kind: str, call: Call, config: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Its result; None when it says nothing. Raises Retryable for a failure of any kind."""
+    def run(self, kind: str, call: Call, config: Mapping[str, Any], until: float) -> dict[str, Any] | None:
+        """Its result; None when it says nothing. until: of the monotonic clock. Raises Refused, and Retryable for any
+        other failure."""
         found = self._find(kind)
         if found is None:
             raise Retryable(f"{self.missing(kind)}, which {call.verb} for {call.container} needs")
@@ -63,14 +69,17 @@ class Plugins:
         }
         try:
             asked = json.dumps(config).encode()
-            done = programs.converse([str(found)], asked, self._seconds, env=environment, cwd="/")
+            left = max(0.0, until - time.monotonic())
+            done = programs.converse([str(found)], asked, left, env=environment, cwd="/")
         except subprocess.TimeoutExpired:
-            raise Retryable(f"{what}: took longer than {self._seconds:.0f} s and was killed") from None
+            raise Retryable(
+                f"{what}: was not done when its chain had had {self.seconds:.0f} s, and was killed"
+            ) from None
         except OSError as error:
             raise Retryable(f"{what}: could not be run: {error}") from None
         answer = _parsed(done.stdout)
         if done.returncode != 0:
-            raise Retryable(f"{what}: {_complaint(answer, done.stdout or done.stderr, done.returncode)}")
+            raise Refused(f"{what}: {_complaint(answer, done.stdout or done.stderr, done.returncode)}")
         return answer
 
     def _find(self, kind: str) -> Path | None:
