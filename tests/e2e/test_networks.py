@@ -39,7 +39,7 @@ def gone(world: World) -> None:
 
 def test_two_pods_talk_whatever_becomes_of_the_agent_and_leave_nothing(world: World) -> None:
     served = document(
-        "front", command=["python3", "-m", "http.server", "--bind", "::", "80"], namespaces=PRIVATE, networks=BRIDGE
+        "front", command=["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"], namespaces=PRIVATE, networks=BRIDGE
     )
     world.write("front.yaml", served)
     world.write("back.yaml", sleeper("back", namespaces=PRIVATE, networks=BRIDGE))
@@ -47,7 +47,7 @@ def test_two_pods_talk_whatever_becomes_of_the_agent_and_leave_nothing(world: Wo
     with world.agent() as agent:
         first = address(world, "front")
         for family, host in (("inet", first), ("inet6", f"[{address(world, 'front', 'inet6')}]")):
-            asked = f"import urllib.request as u; print(u.urlopen('http://{host}', timeout=5).status)"
+            asked = f"import urllib.request as u; print(u.urlopen('http://{host}/hostname', timeout=5).status)"
             deadline = time.monotonic() + WITHIN
             while "200" not in (answer := world.reconciler("exec", "back", "--", "python3", "-c", asked)).stdout:
                 assert time.monotonic() < deadline, f"no answer over {family}: {answer.stderr}"

@@ -68,7 +68,8 @@ class Agent:
 
 
 class World:
-    """`user`: the uid everything runs as, with a command of its own when this one's is out of its reach."""
+    """`user`: the uid everything runs as, with a command of its own when this one's is out of its reach. `within`:
+    what puts a command where it is to run."""
 
     def __init__(
         self,
@@ -79,7 +80,9 @@ class World:
         flags: tuple[str, ...] = (),
         named: bool = True,
         variables: Mapping[str, str] | None = None,
+        within: tuple[str, ...] = (),
     ) -> None:
+        self.within = within
         self.nursery, self.user, self.flags, self.named = nursery, user, flags, named
         self.command = command
         self.variables = dict(variables or {})
@@ -141,7 +144,15 @@ class World:
             [] if self.user is None else ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
         )
         verb, rest = words[:1], words[1:]
-        return [*user, str(self.command), *verb, *(where if directories and self.named else []), *flags, *rest]
+        return [
+            *self.within,
+            *user,
+            str(self.command),
+            *verb,
+            *(where if directories and self.named else []),
+            *flags,
+            *rest,
+        ]
 
     def environment(self) -> dict[str, str]:
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
