@@ -56,12 +56,14 @@ class Mount:
     what:   the descriptor that is a detached mount once the child has carried out `take`
     first:  `take` needs the mounts as the host shares them
     file:   it is no directory
+    cover:  a file that takes the place of what has its name; left out where nothing has and nothing can be made
     """
 
     what: str
     take: tuple[Mapping[str, object], ...]
     first: bool = False
     file: bool = False
+    cover: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class LaunchInfo:
     user:        of its mapped user namespace, for the keeper: {first, size, detach} or {of, enter, detach}
     payload:     steps of the payload alone, while it is still who it was
     volumes:     number in the spec → what is mounted there; None: it is where it belongs already
-    nodes:       target in the container → the device that is mounted there
+    nodes:       target in the container → the device, or file of ours, that is mounted there
     contents:    role → what the child reads from a descriptor of that name: in no plan, record or message
     """
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from reconciler.errors import ReconcilerError, Unsupported
 from reconciler.runtime.isolators import options
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Limitation, PassiveIsolator
+from reconciler.runtime.isolators.network_etc import Etc
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.network.driver import Held, NetworkDriver, Port, Request
 from reconciler.runtime.network.namespaces import Namespace, Namespaces
@@ -54,6 +55,7 @@ class NetworkIsolator(PassiveIsolator):
         self._namespaces = namespaces
         self._lacking: set[str] = set()  # containers that were not as they were made when last looked at
         self._taken: dict[str, Future[Namespace]] = {}  # for launches that have yet to come so far
+        self._etc = Etc(record)
         self._boot = proc.boot_id()
 
     def recover(self, containers: Mapping[str, Path]) -> None:
@@ -66,6 +68,8 @@ class NetworkIsolator(PassiveIsolator):
                 self._detach(name)
             except (OSError, ReconcilerError) as error:
                 log.warning("%s: its networks could not be undone yet: %s", name, error)
+        if containers:
+            self._etc.changed(next(iter(containers.values())).parent)
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         found, seen = list[str](), set[str]()
@@ -91,18 +95,20 @@ class NetworkIsolator(PassiveIsolator):
             if driver is None:
                 raise Unsupported(f"{config.name}: there is no network {request.network} any more")
             lines.append(Held(driver.name, request, self._boot, **looks))
+        if lines:
+            self._record.write(config.name, lines)
+        files = self._etc.prepare(config, context)
         if not lines:
-            return LaunchInfo(isolates=False)
-        self._record.write(config.name, lines)
+            return LaunchInfo(nodes=files, isolates=False)
         if effective(config.spec)["user"] is not Sharing.HOST:
-            return None
+            return LaunchInfo(nodes=files)
         taken = self._taken[config.name] = self._namespaces.take()
-        connect = partial(self._connect, config.name)
-        return LaunchInfo(entered={"network": lambda: os.dup(taken.result().fd)}, beside=(connect,), isolates=False)
+        entered, connect = {"network": lambda: os.dup(taken.result().fd)}, partial(self._connect, context)
+        return LaunchInfo(nodes=files, entered=entered, beside=(connect,), isolates=False)
 
     def isolate(self, context: Context, pid: int) -> None:
         with contextlib.closing(Namespace.of(pid)) as namespace:
-            self._attach(context.name, namespace)
+            self._attach(context, namespace)
 
     def every(self, context: Context) -> float | None:
         return min((held.interval for held in self._record.of(context.name)), default=None)
@@ -128,18 +134,21 @@ class NetworkIsolator(PassiveIsolator):
         if (taken := self._taken.pop(context.name, None)) is not None:
             taken.add_done_callback(_close)
         self._detach(context.name)
+        self._etc.cleanup(context)
 
-    def _connect(self, name: str) -> None:
-        with contextlib.closing(self._taken.pop(name).result()) as namespace:
-            self._attach(name, namespace)
+    def _connect(self, context: Context) -> None:
+        with contextlib.closing(self._taken.pop(context.name).result()) as namespace:
+            self._attach(context, namespace)
 
-    def _attach(self, name: str, namespace: Namespace) -> None:
+    def _attach(self, context: Context, namespace: Namespace) -> None:
         """What is not in the record any more, once it is attached, took so long that nobody waited for it."""
+        name = context.name
         for held in self._record.of(name):
             driver = self._named(held.driver)
             attachment = driver.attach(held.request, namespace)
             if not self._record.update(name, replace(held, attachment=attachment)):
                 driver.detach(held.request, attachment)
+        self._etc.attached(context)
 
     def _detach(self, name: str) -> None:
         for held in reversed(self._record.of(name)):
@@ -170,4 +179,5 @@ def requests(spec: ContainerSpec) -> Iterator[Request]:
         asked = [(DEFAULT, None)]
     for number, (network, ip) in enumerate(asked):
         first = number == 0
-        yield Request(spec.name, network, f"eth{number}", ip, ports if first else (), default=first)
+        published = ports if first else ()
+        yield Request(spec.name, network, f"eth{number}", ip, published, default=first, hostname=spec.hostname)

@@ -1,7 +1,7 @@
 """Where volumes go in the steps of a launch. Pure.
 
-The isolators of volumes, and those of devices, say what is mounted (`Mount`); `filesystem/linux` leaves places in its
-steps; `woven` puts the one into the other:
+The isolators of volumes, and those of devices and networks, say what is mounted (`Mount`); `filesystem/linux` leaves
+places in its steps; `woven` puts the one into the other:
 
   first   before the host's mounts stop being shared with ours: what is to stay shared
   take    every other source, while the host's paths are there and our own directories are not hidden
@@ -88,7 +88,7 @@ def woven(config: ContainerConfig, info: LaunchInfo, sandbox: str) -> list[Step]
     steps: list[Step] = []
     for step in info.steps:
         steps += found.pop(str(step["name"])) if step["op"] == _PLACE else [dict(step)]
-    if any(found[name] for name in ("take", "volumes") if name in found):
+    if "take" in found and any(not each.mount.cover for each in placed):
         raise Terminal("spec.volumes: need the isolator filesystem/linux; add it to --isolation", Reason.INVALID_SPEC)
     return steps
 
@@ -128,12 +128,14 @@ def _points(placed: Sequence[_Placed]) -> list[Step]:
             made.append(each)
     if not made:
         return []
-    files = [str(each.where) for each in made if each.mount.file]
-    return [{"op": "points", "files": files, "directories": [str(e.where) for e in made if not e.mount.file]}]
+    covered = [str(each.where) for each in made if each.mount.cover]
+    files = [str(each.where) for each in made if each.mount.file and not each.mount.cover]
+    directories = [str(each.where) for each in made if not each.mount.file]
+    return [{"op": "points", "files": files, "directories": directories, "covered": covered}]
 
 
 def _put(each: _Placed, put: Mapping[str, str], sandbox: str) -> Step:
-    step: Step = {"op": "volume", "what": each.mount.what, **put}
+    step: Step = {"op": "cover" if each.mount.cover else "volume", "what": each.mount.what, **put}
     if each.inside is None:
         return step | {"target": str(each.where)}
     return step | {"sandbox": sandbox, "target": each.inside}

@@ -98,6 +98,20 @@ def file(root: int, path: str, *, links: bool = True) -> int:
         raise _explained(error, path) from error
 
 
+def entry(root: int, path: str, *, make: bool) -> int:
+    """A descriptor of what has that name inside `root`, of a link itself, not of where it leads. make: an empty file if
+    nothing has. Raises OSError."""
+    above, _, name = path.rstrip("/").rpartition("/")
+    parent = directory(root, above or ".") if make else open_inside(root, above or ".", _DIRECTORY)
+    try:
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=parent))
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
 def existing(root: int, path: str, *, links: bool = True) -> int:
     """A descriptor of what is at `path` inside `root`; an error that says what is in the way."""
     try:

@@ -1,6 +1,6 @@
 """Steps that mount volumes: part of the vocabulary of `steps`.
 
-    take │ tmpfs │ secret │ device ▸ … ▸ (points) ▸ volume
+    take │ tmpfs │ secret │ device ▸ … ▸ (points) ▸ volume │ cover
 
 What is mounted is a detached mount under a name (`as`) until `volume` attaches it, so what has to be done to the mount
 itself, `take` and its kin do. Every target is resolved by `rootpaths`: inside the root, or inside the sandbox, where no
@@ -95,6 +95,9 @@ def _points(step: Step, fds: Descriptors) -> None:
         os.close(rootpaths.mount_point(fds[ROOT], target, rootpaths.file))
     for target in step["directories"]:
         os.close(rootpaths.mount_point(fds[ROOT], target))
+    for target in step["covered"]:
+        if (found := _covered(fds[ROOT], target, make=True)) is not None:
+            os.close(found)
 
 
 def _volume(step: Step, fds: Descriptors) -> None:
@@ -117,6 +120,33 @@ def _volume(step: Step, fds: Descriptors) -> None:
         os.close(tree)
 
 
+def _cover(step: Step, fds: Descriptors) -> None:
+    """A file in place of what has its name, be that a link to anywhere. `in`: as for `volume`; there a missing name is
+    made. Where there is none, and none can be made, nothing is covered."""
+    tree = fds.pop(step["what"])
+    try:
+        with _base(step, fds) as (base, ours):
+            target = _covered(base, step["target"], make=ours)
+        if target is not None:
+            try:
+                mounts.attach(tree, target)
+            finally:
+                os.close(target)
+    finally:
+        os.close(tree)
+
+
+def _covered(base: int, path: str, *, make: bool) -> int | None:
+    try:
+        return rootpaths.entry(base, path, make=make)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    return _covered(base, path, make=False)
+
+
 @contextlib.contextmanager
 def _base(step: Step, fds: Descriptors) -> Iterator[tuple[int, bool]]:
     """Where the target begins, and whether what is missing there may be made."""
@@ -136,4 +166,5 @@ OPERATIONS: dict[str, Callable[[Step, Descriptors], None]] = {
     "device": _device,
     "points": _points,
     "volume": _volume,
+    "cover": _cover,
 }

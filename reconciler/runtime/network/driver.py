@@ -36,6 +36,7 @@ class Request:
     ip:       the address to have; None: any
     ports:    published by this network: the container's first one
     default:  the container's way to everywhere else leads through it: its first one
+    hostname: which others there know it by too, if it is not its name
     """
 
     container: str
@@ -44,6 +45,7 @@ class Request:
     ip: str | None = None
     ports: tuple[Port, ...] = ()
     default: bool = True
+    hostname: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,8 @@ def config(root: Path, **fields: Any) -> ContainerConfig:
 
 
 def context(root: Path) -> Context:
-    return Context("shop", {}, root / "run", (os.getpid(),))
+    (root / "shop").mkdir(exist_ok=True)
+    return Context("shop", {}, root / "shop", (os.getpid(),))
 
 
 TWO: dict[str, Any] = {"networks": [{"name": "bridge"}, {"name": "back", "ip": "10.0.0.9"}]}
@@ -131,7 +132,7 @@ def test_what_was_attached_is_known_to_the_next_agent_and_detached_in_reverse(tm
     prepare(isolator, tmp_path, **TWO)
     later, namespaces = Driver(), Ours()
     isolator = isolator_of(tmp_path, later, namespaces)
-    isolator.recover({"shop": tmp_path / "run"})
+    isolator.recover({"shop": tmp_path / "shop"})
     assert [held.attachment and held.attachment.addresses for held in later.recovered] == [
         ("10.0.0.1/24",),
         ("10.0.0.2/24",),
@@ -149,7 +150,8 @@ def test_in_a_user_namespace_of_its_own_it_is_connected_once_it_is_there(tmp_pat
     driver = Driver()
     isolator = isolator_of(tmp_path, driver)
     mapped = {**TWO, "namespaces": {**PRIVATE, "user": "private"}}
-    assert isolator.prepare(config(tmp_path, **mapped), context(tmp_path)) is None
+    info = isolator.prepare(config(tmp_path, **mapped), context(tmp_path))
+    assert info is not None and info.isolates and not info.entered
     assert driver.attached == []
     isolator.isolate(context(tmp_path), os.getpid())
     assert driver.attached == ["eth0", "eth1"]

@@ -1,0 +1,87 @@
+"""What a pod has to itself: its names and those of its neighbours, as its own processes see them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.e2e.world import World, sleeper
+
+pytestmark = [pytest.mark.root, pytest.mark.cgroup]
+
+PRIVATE = {"network": "private"}
+BRIDGE = [{"name": "bridge"}]
+WITHIN = 20.0 * processes.PATIENCE
+FILES = ("hosts", "hostname", "resolv.conf")
+
+
+def tree(world: World) -> Path:
+    """A root of busybox, with a resolv.conf that leads nowhere, as in many images."""
+    made = world.base / "tree"
+    (made / "bin").mkdir(parents=True)
+    (made / "etc").mkdir()
+    shutil.copy("/bin/busybox", made / "bin" / "busybox")
+    for name in ("cat", "sleep", "sh"):
+        (made / "bin" / name).symlink_to("busybox")
+    (made / "etc" / "resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    return made
+
+
+def read(world: World, name: str, file: str) -> str:
+    return world.succeed("exec", name, "--", "cat", f"/etc/{file}")
+
+
+def eventually(true: Callable[[], bool], what: Callable[[], str]) -> None:
+    deadline = time.monotonic() + WITHIN
+    while not true():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.02)
+
+
+def test_names_of_a_pod_and_of_its_neighbours_whatever_becomes_of_the_agent(world: World) -> None:
+    own, root = {**PRIVATE, "user": "private"}, str(tree(world))
+    web = {"name": "web", "command": ["sleep", "infinity"]}
+    secret = world.base / "mine"
+    secret.write_text("mine\n")
+    mine = [{"type": "hostPath", "source": str(secret), "target": "/etc/hostname"}]
+    world.write(
+        "shop.yaml",
+        sleeper("shop", hostname="front", namespaces=own, networks=BRIDGE, rootfs=root, containers=[web], volumes=mine),
+    )
+    world.write("back.yaml", sleeper("back", namespaces=PRIVATE, networks=BRIDGE))
+    world.write("plain.yaml", sleeper("plain", rootfs=root, security={"readOnlyRootfs": True}))
+    before = Path("/etc/hosts").read_text()
+    with world.agent() as agent:
+        world.succeed("wait", "shop.web", "--for", "running", "--timeout", "20s")
+        asked = (
+            "import json, socket; print(json.dumps([socket.gethostbyname(n) for n in ('shop', 'front', 'shop.web')]))"
+        )
+        eventually(lambda: "shop.web" in read(world, "back", "hosts"), lambda: read(world, "back", "hosts"))
+        (address,) = set(json.loads(world.succeed("exec", "back", "--", "python3", "-c", asked)))
+        answer = world.succeed("exec", "shop", "--", "/bin/busybox", "ip", "address", "show", "dev", "eth0")
+        assert f"inet {address}/" in answer
+        eventually(lambda: "\tback\n" in read(world, "shop", "hosts"), lambda: read(world, "shop", "hosts"))
+        assert read(world, "shop.web", "hosts") == read(world, "shop", "hosts")
+        assert f"{address}\tfront\n" in read(world, "shop", "hosts")
+        assert [read(world, name, "hostname") for name in ("shop", "shop.web", "back")] == [
+            "mine\n",
+            "front\n",
+            "back\n",
+        ]
+        assert "127.0.0.53" not in read(world, "shop", "resolv.conf")
+        assert (link := Path(root, "etc", "resolv.conf")).is_symlink() and not link.exists()
+        refused = world.reconciler("exec", "back", "--", "sh", "-c", "echo 192.0.2.1 evil >> /etc/hosts")
+        assert refused.returncode and "evil" not in read(world, "back", "hosts")
+        for file in FILES:
+            assert read(world, "plain", file) == Path("/etc", file).read_text()
+        agent.kill()
+    world.delete("back.yaml")
+    with world.agent():
+        eventually(lambda: "\tback\n" not in read(world, "shop", "hosts"), lambda: read(world, "shop", "hosts"))
+    assert Path("/etc/hosts").read_text() == before
