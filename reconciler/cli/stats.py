@@ -22,6 +22,7 @@ from reconciler.runtime.build import sample
 from reconciler.runtime.mesos.measuring import Sample, as_json, cpu_percent
 
 _INTERVAL = 0.5
+_TCP = ("tcpEstablished", "tcpRetransmits")
 _UNITS = ("B", "Ki", "Mi", "Gi", "Ti", "Pi")
 
 Row = Mapping[str, Any]
@@ -72,10 +73,10 @@ def _text(rows: list[Row], output: str, *, again: bool) -> str:
     if output == "name":
         return "\n".join(row["name"] for row in rows)
     head = ["NAME", "CPU %", "CPU TIME", "CPU LIMIT", "THROTTLED"]
-    head += ["MEMORY", "WORKING SET", "MEMORY LIMIT", "PIDS", "PIDS LIMIT"]
+    head += ["MEMORY", "WORKING SET", "MEMORY LIMIT", "PIDS", "PIDS LIMIT", "NET IN / OUT"]
     lines = [_line(row) for row in rows]
     if output == "wide":
-        head += ["PEAK", "REFUSED", "DISK", "DISK LIMIT"]
+        head += ["PEAK", "REFUSED", "DISK", "DISK LIMIT", "NET ERRORS", "NET DROPS", "TCP", "RETRANSMITS"]
         lines = [[*line, *_more(row)] for line, row in zip(lines, rows, strict=True)]
     return table(head, lines).rstrip("\n") + ("\n" if again else "")
 
@@ -92,12 +93,20 @@ def _line(row: Row) -> list[str]:
         _size(row["memoryLimitBytes"]),
         _figure(row["pids"]),
         _figure(row["pidsLimit"]),
+        f"{_size(row['receivedBytes'])} / {_size(row['sentBytes'])}" if row["interfaces"] else "-",
     ]
 
 
 def _more(row: Row) -> list[str]:
     disk = (_size(row["diskBytes"]), _size(row["diskLimitBytes"]))
-    return [_size(row["memoryPeakBytes"]), _figure(row["pidsRefused"]), *disk]
+    own = [_size(row["memoryPeakBytes"]), _figure(row["pidsRefused"]), *disk]
+    return [*own, *(_lost(row, what) for what in ("Errors", "Drops")), *(_figure(row[key]) for key in _TCP)]
+
+
+def _lost(row: Row, what: str) -> str:
+    """In and out, of all interfaces."""
+    found = row["interfaces"]
+    return _figure(sum(each[way + what] for each in found.values() for way in ("received", "sent")) if found else None)
 
 
 def _figure(value: float | None, form: str = "", unit: str = "") -> str:

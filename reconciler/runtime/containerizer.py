@@ -34,6 +34,9 @@ if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydan
 Usage = Mapping[str, int | float | None]
 """Figures by name; None for what is unlimited or cannot be had here."""
 
+OF_INTERFACE = "interface."
+"""Begins the name of a figure of one network interface: interface.eth0.received_bytes."""
+
 
 LIMITED = frozenset(
     {

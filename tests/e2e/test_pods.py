@@ -80,7 +80,13 @@ def test_names_of_a_pod_and_of_its_neighbours_whatever_becomes_of_the_agent(worl
         assert refused.returncode and "evil" not in read(world, "back", "hosts")
         for file in FILES:
             assert read(world, "plain", file) == Path("/etc", file).read_text()
+        world.reconciler("exec", "back", "--", "python3", "-c", "import socket; socket.create_connection(('shop', 9))")
         agent.kill()
+        told = {row["name"]: row for row in json.loads(world.succeed("stats", "-o", "json"))}
+        eth0 = told["back"]["interfaces"]["eth0"]
+        assert min(eth0["sentPackets"], eth0["receivedPackets"], told["back"]["sentBytes"]) > 0
+        assert (told["back"]["tcpListenDrops"], told["back"]["tcpEstablished"]) == (0, 0)
+        assert all(told[name]["interfaces"] is None for name in ("shop.web", "plain"))
     world.delete("back.yaml")
     with world.agent():
         eventually(lambda: "\tback\n" not in read(world, "shop", "hosts"), lambda: read(world, "shop", "hosts"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.runtime.containerizer import Usage, sandbox_place
+from reconciler.runtime.containerizer import OF_INTERFACE, Usage, sandbox_place
 from reconciler.runtime.isolators.isolator import Context, Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run, Unreadable
@@ -90,9 +90,23 @@ def cpu_percent(before: Sample | None, after: Sample) -> float | None:
 def as_json(name: str, sample: Sample | None, percent: float | None) -> Mapping[str, object]:
     """The public form: a stable set of keys, null for what does not run, is unlimited or cannot be had."""
     figures = {} if sample is None else sample.usage
-    return {"name": name, "running": sample is not None, "cpuPercent": percent} | {
-        key: figures.get(figure) for key, figure in _KEYS.items()
+    return {
+        "name": name,
+        "running": sample is not None,
+        "cpuPercent": percent,
+        **{key: figures.get(figure) for key, figure in _KEYS.items()},
+        "interfaces": _interfaces(figures),
     }
+
+
+def _interfaces(figures: Usage) -> Mapping[str, object] | None:
+    """By name; null without a network of its own."""
+    found: dict[str, dict[str, object]] = {}
+    for figure, value in figures.items():
+        if figure.startswith(OF_INTERFACE):
+            name, _, which = figure.removeprefix(OF_INTERFACE).rpartition(".")
+            found.setdefault(name, {})[_OF_EACH[which]] = value
+    return found or None
 
 
 _KEYS: Mapping[str, str] = {
@@ -111,4 +125,16 @@ _KEYS: Mapping[str, str] = {
     "pidsRefused": "pids_refused",
     "diskBytes": "disk_bytes",
     "diskLimitBytes": "disk_limit_bytes",
+    "receivedBytes": "received_bytes",
+    "sentBytes": "sent_bytes",
+    "tcpEstablished": "tcp_established",
+    "tcpRetransmits": "tcp_retransmits",
+    "tcpListenOverflows": "tcp_listen_overflows",
+    "tcpListenDrops": "tcp_listen_drops",
+}
+
+_OF_EACH: Mapping[str, str] = {
+    f"{way}_{what}": f"{way}{what.capitalize()}"
+    for way in ("received", "sent")
+    for what in ("bytes", "packets", "errors", "drops")
 }
