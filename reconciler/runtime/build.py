@@ -390,11 +390,15 @@ def sample(root: Path, runtime_dir: Path, owner: str, names: Collection[str] | N
     from reconciler.runtime.docker.observing import sample_engine
     from reconciler.runtime.isolators.disk_du import DiskIsolator
     from reconciler.runtime.isolators.disk_xfs import XfsIsolator
+    from reconciler.runtime.isolators.network_usage import NetworkUsage
     from reconciler.runtime.kernel import cgroups
     from reconciler.runtime.mesos.measuring import sample
 
     linux = _cgroup_isolators(cgroups.read_map())
-    isolators = {"linux": [*linux, DiskIsolator(), XfsIsolator(root)], "posix": [*_posix_isolators(), DiskIsolator()]}
+    isolators = {
+        "linux": [*linux, DiskIsolator(), XfsIsolator(root), NetworkUsage()],
+        "posix": [*_posix_isolators(), DiskIsolator()],
+    }
     native = sample(runtime_dir, names, lambda launcher: isolators.get(launcher, []))
     return {**sample_engine(root, owner, naming.url_of(os.environ), names, linux), **native}
 

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, Unsupported
 from reconciler.runtime.isolators import options
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Limitation, PassiveIsolator
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Limitation
 from reconciler.runtime.isolators.network_etc import Etc
-from reconciler.runtime.isolators.network_usage import used
+from reconciler.runtime.isolators.network_usage import NetworkUsage
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.network.driver import Held, NetworkDriver, Port, Request
 from reconciler.runtime.network.namespaces import Namespace, Namespaces
@@ -36,7 +36,7 @@ from reconciler.states import Reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reconciler.runtime.containerizer import ContainerConfig, Usage
+    from reconciler.runtime.containerizer import ContainerConfig
     from reconciler.runtime.network.record import Record
     from reconciler.spec.model import ContainerSpec
 
@@ -45,8 +45,7 @@ log = logging.getLogger(__name__)
 DEFAULT = "bridge"
 
 
-class NetworkIsolator(PassiveIsolator):
-    name = "network"
+class NetworkIsolator(NetworkUsage):
     options = MappingProxyType({"interval": options.interval})
 
     def __init__(self, record: Record, drivers: Sequence[NetworkDriver], namespaces: Namespaces) -> None:
@@ -110,9 +109,6 @@ class NetworkIsolator(PassiveIsolator):
     def isolate(self, context: Context, pid: int) -> None:
         with contextlib.closing(Namespace.of(pid)) as namespace:
             self._attach(context, namespace)
-
-    def usage(self, context: Context) -> Usage:
-        return {} if "." in context.name else used(context.first)
 
     def every(self, context: Context) -> float | None:
         return min((held.interval for held in self._record.of(context.name)), default=None)
