@@ -124,7 +124,7 @@ def oci(
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": keep(_config(layers, config), "config.v1+json"),
-        "layers": [keep(pack(each), "layer.v1.tar") for each in layers],
+        "layers": [keep(pack(each), f"layer.v1.tar+{'gzip' if pack is gzipped else 'zstd'}") for each in layers],
     }
     entry = keep(json.dumps(manifest).encode(), "manifest.v1+json")
     if tag:
