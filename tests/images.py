@@ -31,6 +31,10 @@ APPLETS = (
     "readlink",
     "mount",
     "grep",
+    "find",
+    "sort",
+    "hostname",
+    "sed",
 )
 TIME = 1_600_000_000
 
@@ -43,8 +47,8 @@ def link(name: str, target: str) -> tarfile.TarInfo:
     return _entry(name, tarfile.SYMTYPE, 0o777, linkname=target)
 
 
-def hard(name: str, target: str) -> tarfile.TarInfo:
-    return _entry(name, tarfile.LNKTYPE, 0o644, linkname=target)
+def hard(name: str, target: str, mode: int = 0o644) -> tarfile.TarInfo:
+    return _entry(name, tarfile.LNKTYPE, mode, linkname=target)
 
 
 def device(name: str) -> tarfile.TarInfo:

@@ -4,11 +4,23 @@ a network, and what waits there takes no place in the event loop's own pool."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def telling(say: Callable[[str], None]) -> Callable[[str], None]:
+    """For other threads, to tell something to the loop that runs now; nobody hears it once that has ended."""
+    loop = asyncio.get_running_loop()
+
+    def tell(what: str) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(say, what)
+
+    return tell
 
 
 async def in_thread(work: Callable[[], T], name: str) -> T:

@@ -34,9 +34,10 @@ from reconciler.runtime.containerizer import (
     Termination,
     Usage,
 )
-from reconciler.runtime.docker import images, launching, mapping, naming, probing, reading, refusals
+from reconciler.runtime.docker import launching, mapping, naming, probing, reading, refusals
 from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
 from reconciler.runtime.docker.executors import Executors, Look
+from reconciler.runtime.docker.images import Images
 from reconciler.runtime.docker.launching import Launching
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.docker.tracked import Tracked
@@ -92,6 +93,7 @@ class DockerContainerizer:
             notify=notify,
             clock=clock,
         )
+        self._images = Images(engine)
         self._lost = ""
         self._watching: asyncio.Task[None] | None = None
         self._look, self._looked = asyncio.Event(), asyncio.Event()
@@ -221,7 +223,7 @@ class DockerContainerizer:
             return
         if self._lost:
             raise Retryable(self._lost, Reason.STATE_UNKNOWN)
-        await images.provide(self._engine, spec, say)
+        await self._images.provide(spec, say)
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.spec.type != "docker":

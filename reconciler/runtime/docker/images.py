@@ -1,14 +1,23 @@
-"""Having an image at hand on the engine, by the spec's pull policy; one pull of an image at a time, shared by all."""
+"""Having an image at hand on the engine, by the spec's pull policy: pulled by it, or read here and handed over.
+
+One pull of an image at a time: the engine sees to that for its own, a lock for what is handed over.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import Retryable
+from reconciler.runtime.docker import loading
 from reconciler.runtime.docker.engine import Engine, Refused
-from reconciler.runtime.docker.mapping import image_of
+from reconciler.runtime.docker.image_names import local, name_of
+from reconciler.runtime.provisioner.manifests import BadImage
+from reconciler.runtime.provisioner.references import Local
+from reconciler.runtime.threads import telling
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -18,32 +27,67 @@ PULL_SECONDS = 1800.0
 _SAY_EVERY = 1.0
 _NOT_FOUND = 404
 
-
-async def provide(engine: Engine, spec: ContainerSpec, say: Callable[[str], None]) -> None:
-    """Raises Retryable (reason ImageUnavailable) with the engine's or the registry's own words. say: the progress."""
-    image, policy = image_of(spec), spec.image.pull_policy if spec.image else "Never"
-    if policy != "Always" and await _has(engine, image):
-        return
-    if policy == "Never":
-        raise Retryable(f"image {image} is not on the engine, and pullPolicy is Never", Reason.IMAGE_UNAVAILABLE)
-    say(f"pulling {image}")
-    try:
-        await engine.call(lambda api: _pull(api, image, say), PULL_SECONDS, "pulls")
-    except Refused as error:
-        raise Retryable(f"image {image} cannot be pulled: {error}", Reason.IMAGE_UNAVAILABLE) from error
+Say = Callable[[str], None]
 
 
-async def _has(engine: Engine, image: str) -> bool:
-    try:
-        await engine.call(lambda api: api.inspect_image(image))
-    except Refused as error:
-        if error.status != _NOT_FOUND:
-            raise
-        return False
-    return True
+class Images:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._loads: dict[str, asyncio.Lock] = {}
+
+    async def provide(self, spec: ContainerSpec, say: Say) -> None:
+        """Raises Retryable (reason ImageUnavailable) with the engine's or registry's own words. say: the progress."""
+        assert spec.image is not None
+        reference, policy, say = spec.image.reference, spec.image.pull_policy, telling(say)
+        image = name_of(reference)
+        if policy != "Always" and await self._has(image):
+            return
+        if policy == "Never":
+            why = "is not on the engine, and pullPolicy is Never"
+            raise Retryable(f"image {reference} {why}", Reason.IMAGE_UNAVAILABLE)
+        if (found := local(reference)) is None:
+            await self._pull(image, say)
+            return
+        say(f"providing {reference}")
+        async with self._loads.setdefault(reference, asyncio.Lock()):
+            if policy == "Always" or not await self._has(image):
+                await self._load(found, reference, image, say)
+
+    async def _has(self, image: str) -> bool:
+        try:
+            await self._engine.call(lambda api: api.inspect_image(image))
+        except Refused as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def _pull(self, image: str, say: Say) -> None:
+        say(f"pulling {image}")
+        try:
+            await self._engine.call(lambda api: _pull(api, image, say), PULL_SECONDS, "pulls")
+        except Refused as error:
+            raise Retryable(f"image {image} cannot be pulled: {error}", Reason.IMAGE_UNAVAILABLE) from error
+
+    async def _load(self, found: Local, reference: str, image: str, say: Say) -> None:
+        stop = threading.Event()
+
+        def check() -> None:
+            if stop.is_set():
+                raise BadImage("nobody waits for it any more")
+
+        def tell(what: str) -> None:
+            say(f"providing {reference}: {what}")
+
+        try:
+            await self._engine.call(lambda api: loading.load(api, found, image, tell, check), PULL_SECONDS, "pulls")
+        except (Refused, BadImage, OSError) as error:
+            raise Retryable(f"image {reference}: {error}", Reason.IMAGE_UNAVAILABLE) from error
+        finally:
+            stop.set()
 
 
-def _pull(api: Any, image: str, say: Callable[[str], None]) -> None:
+def _pull(api: Any, image: str, say: Say) -> None:
     """Its errors come in the stream, with a status of 200."""
     told, layers = time.monotonic(), dict[str, bool]()
     repository, tag = _parts(image)

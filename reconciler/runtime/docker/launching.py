@@ -11,23 +11,29 @@ anything is made, so that what a launch left behind is known whatever dies when.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import io
 import json
 import os
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.errors import LaunchFailed, Retryable
+from reconciler.errors import LaunchFailed, Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig, Termination
 from reconciler.runtime.docker import mapping, naming, reading
 from reconciler.runtime.docker.engine import Engine, Refused
+from reconciler.runtime.docker.image_names import name_of
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.docker.tracked import Tracked
 from reconciler.runtime.environment import gather
 from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.hooks.hooks import Hooks
+from reconciler.runtime.provisioner import accounts, manifests, settings
 from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:
@@ -59,11 +65,15 @@ class Launching:
         container.state = ContainerState.FETCHING
         self._notify(container.name)
         try:
+            config = await self._engine.call(partial(_with_image, config))
+            container.kill_signal = config.spec.kill_policy.signal
             env, profile = await asyncio.to_thread(_prepare, config)
             await asyncio.to_thread(self._marks.put, config.name)
             await self._fetch(container, config)
             body = mapping.body(self._owner, config, env, profile)
             container.id = await self._engine.call(partial(_made, self._owner, config.name, _sealed(body)))
+            if config.spec.user is not None:
+                await self._engine.call(partial(_give_sandbox, container.id, config.sandbox, config.spec.user))
             if more := mapping.joined(config.spec):
                 await self._engine.call(partial(_join, container.id, more))
             await self._engine.call(lambda api: api.start(container.id))
@@ -162,12 +172,39 @@ def inspected(api: Any, id: str) -> Json | None:
     return found
 
 
+def _with_image(config: ContainerConfig, api: Any) -> ContainerConfig:
+    """With what its spec leaves to the image, by the same rules as natively."""
+    spec = config.spec
+    found = api.inspect_image(name_of(spec.image.reference if spec.image else ""))
+    return replace(config, spec=settings.applied(spec, manifests.run_config(found["Config"] or {})))
+
+
+def _give_sandbox(id: str, sandbox: Path, user: str, api: Any) -> None:
+    """To who that is in the image; to nobody, if the engine will not know them either."""
+    with contextlib.suppress(Terminal):
+        passwd, group = (_text(api, id, path) for path in (accounts.PASSWD, accounts.GROUP))
+        found = accounts.resolve(user, passwd, group, accounts.IN_IMAGES)
+        os.chown(sandbox, found.uid, found.gid)
+
+
+def _text(api: Any, id: str, path: str) -> str:
+    """Of an ordinary file in a container; empty when there is none, or one that is too large."""
+    from docker.errors import NotFound
+
+    try:
+        stream, status = api.get_archive(id, path)
+    except NotFound:
+        return ""
+    if status["size"] > accounts.LARGEST_FILE:
+        return ""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+        content = tar.extractfile(member) if (member := tar.next()) is not None and member.isreg() else None
+        return content.read().decode("utf-8", "surrogateescape") if content is not None else ""
+
+
 def _prepare(config: ContainerConfig) -> tuple[Mapping[str, str], str | None]:
     """Make the sandbox. Returns the variables, and the text of the seccomp profile, if the spec names one."""
     config.sandbox.mkdir(mode=0o755, parents=True, exist_ok=True)
-    uid, _, gid = (config.spec.user or "").partition(":")
-    if uid.isdecimal() and (gid.isdecimal() or not gid):  # a name is the image's to know
-        os.chown(config.sandbox, int(uid), int(gid or uid))
     env, seccomp = gather(config).plain, config.spec.security.seccomp
     if not seccomp.startswith("/"):
         return env, None

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from reconciler.runtime.docker.image_names import name_of
 from reconciler.runtime.docker.naming import DIGEST, NAME, OWNER
 from reconciler.runtime.docker.refusals import SANDBOX
 from reconciler.runtime.isolators.cgroups_cpu import PERIOD, quota, shares
@@ -30,18 +31,13 @@ def labels(owner: str, config: ContainerConfig) -> dict[str, str]:
     return {**config.spec.labels, OWNER: owner, NAME: config.name, DIGEST: config.digest}
 
 
-def image_of(spec: ContainerSpec) -> str:
-    """With the tag that the engine would assume, so that both mean the same image."""
-    reference = spec.image.reference if spec.image else ""
-    return reference if "@" in reference or ":" in reference.rpartition("/")[2] else f"{reference}:latest"
-
-
 def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: str | None = None) -> Json:
-    """env: the spec's variables, read; profile: the text of the seccomp profile whose path the spec gives."""
+    """Of a spec that has all from its image already. env: its variables, read; profile: the text of the seccomp profile
+    whose path the spec gives."""
     spec = config.spec
     table = effective(spec)
     made: Json = {
-        "Image": image_of(spec),
+        "Image": name_of(spec.image.reference if spec.image else ""),
         "Labels": labels(owner, config),
         "Env": [f"{name}={value}" for name, value in {"MESOS_SANDBOX": SANDBOX, **env}.items()],
         "Tty": spec.tty,
@@ -51,8 +47,8 @@ def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: s
         "HostConfig": _host(config, table, profile),
     }
     made |= _argv(spec)
-    if spec.working_dir is not None:
-        made["WorkingDir"] = spec.working_dir if spec.working_dir.startswith("/") else f"{SANDBOX}/{spec.working_dir}"
+    directory = spec.working_dir or SANDBOX
+    made["WorkingDir"] = directory if directory.startswith("/") else f"{SANDBOX}/{directory}"
     if spec.user is not None:
         made["User"] = spec.user
     if table["uts"] is Sharing.PRIVATE:

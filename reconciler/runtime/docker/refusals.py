@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from reconciler.errors import Terminal
+from reconciler.runtime.docker import image_names
 from reconciler.spec.model import EnvFromSecret
 from reconciler.spec.namespaces import Sharing, effective
 
@@ -47,10 +49,21 @@ def _place(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         yield "type", "nested containers: an engine's containers stand side by side"
     if spec.image is None:
         yield "image", "an engine runs images only; name one"
+    elif why := _why_no_image(spec.image.reference):
+        yield "image.reference", why
     if spec.rootfs is not None:
         yield "rootfs", "an engine runs images only"
     if spec.isolators:
         yield "isolators", "an engine has none; its own options go below `docker`"
+
+
+def _why_no_image(reference: str) -> str:
+    """Of one in a file of this host; what else there is the engine knows."""
+    try:
+        image_names.local(reference)
+    except Terminal as error:
+        return error.message.partition(": ")[2]
+    return ""
 
 
 def _namespaces(spec: ContainerSpec) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,7 @@ from reconciler.runtime.isolators.namespaces_user import IDS
 from reconciler.runtime.kernel.terminals import DEFAULT_SIZE
 from reconciler.runtime.launcher import credentials, hostside, inside, terminal
 from reconciler.runtime.provisioner import accounts
+from reconciler.spec.namespaces import Sharing, effective
 from reconciler.states import Reason
 
 THERE = "there:"  # before the name of a namespace: the role of its descriptor
@@ -108,7 +109,7 @@ def identity(config: ContainerConfig) -> Identity:
         return Account(config.spec.user)
     if config.overlay is not None:
         return accounts.account_in_layers([Path(lower) for lower in config.overlay.lowers], config.spec.user)
-    return accounts.account(config.rootfs, config.spec.user)
+    return accounts.account(config.rootfs, config.spec.user, accounts.IN_IMAGES if config.spec.image else None)
 
 
 def build(
@@ -117,6 +118,9 @@ def build(
     """The agent's own environment is no part of it, and of a secret variable only the name."""
     spec = config.spec
     env = {"PATH": PATH, "HOME": account.home, "MESOS_SANDBOX": config.sandbox_path, **info.env}
+    if spec.image is not None and spec.parent is None:
+        own = effective(spec)["uts"] is Sharing.PRIVATE
+        env["HOSTNAME"] = (spec.hostname or spec.label) if own else os.uname().nodename
     sandbox = env["MESOS_SANDBOX"]  # where the container sees it
     env.update(given.plain)
     steps, mapped = _divided(info, volumes.woven(config, info, sandbox), account)

@@ -20,8 +20,10 @@ from reconciler.states import Reason
 
 MAX_ID = 2**32 - 2
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
+LARGEST_FILE = 4 * 1024 * 1024
+IN_IMAGES = 0
+"""The group of a uid that an image's files do not know: images are built for what an engine makes of it."""
 
-_LARGEST_FILE = 4 * 1024 * 1024
 _MOST_GROUPS = 65536  # NGROUPS_MAX
 _DIGITS = re.compile(r"[0-9]{1,10}")
 
@@ -44,26 +46,27 @@ class _Entry:
     home: str
 
 
-def account(rootfs: Path, user: str | None) -> RootAccount:
+def account(rootfs: Path, user: str | None, lone: int | None = None) -> RootAccount:
     """Raises Terminal for a user that cannot be had, OSError when the files cannot be read."""
     with rootpaths.opened(str(rootfs)) as root:
-        passwd = rootpaths.read_file(root, PASSWD, _LARGEST_FILE) or b""
-        group = rootpaths.read_file(root, GROUP, _LARGEST_FILE) or b""
-    return resolve(user, _text(passwd), _text(group))
+        passwd = rootpaths.read_file(root, PASSWD, LARGEST_FILE) or b""
+        group = rootpaths.read_file(root, GROUP, LARGEST_FILE) or b""
+    return resolve(user, _text(passwd), _text(group), lone)
 
 
 def account_in_layers(lowers: Sequence[Path], user: str | None) -> RootAccount:
     """Of an image, whose layers are given from the top down. Raises Terminal, OSError."""
-    passwd, group = (layers.read(lowers, path, _LARGEST_FILE) for path in (PASSWD, GROUP))
-    return resolve(user, _text(passwd), _text(group))
+    passwd, group = (layers.read(lowers, path, LARGEST_FILE) for path in (PASSWD, GROUP))
+    return resolve(user, _text(passwd), _text(group), IN_IMAGES)
 
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def resolve(user: str | None, passwd: str, group: str) -> RootAccount:
-    """None: root. `user` is "name" or "uid", of an image perhaps with ":group" or ":gid"."""
+def resolve(user: str | None, passwd: str, group: str, lone: int | None = None) -> RootAccount:
+    """None: root. `user` is "name" or "uid", of an image perhaps with ":group" or ":gid". lone: the group of a uid that
+    no line has, when none is given; None: the same number."""
     name, colon, wanted_group = ("0", "", "") if user is None else user.partition(":")
     uid = _number(name)
     if uid is None and re.match(r"[0-9]", name):
@@ -81,7 +84,9 @@ def resolve(user: str | None, passwd: str, group: str) -> RootAccount:
         if gid is None:
             raise _refused(f"{user!r}: the group must be a number up to {MAX_ID}, or a name of {GROUP}")
         return RootAccount(uid, gid, [gid], home)
-    gid = entry.gid if entry is not None and entry.gid is not None else uid
+    gid = entry.gid if entry is not None else None
+    if gid is None:
+        gid = uid if lone is None else lone
     further = _groups_of(group, entry.name) if entry is not None else ()
     return RootAccount(uid, gid, list(dict.fromkeys([gid, *further]))[:_MOST_GROUPS], home)
 

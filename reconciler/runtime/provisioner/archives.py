@@ -32,11 +32,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """digest: of the manifest, or of the configuration where there is no manifest. Layers from the bottom up."""
+    """digest: of the manifest, or of the configuration where there is no manifest. Layers from the bottom up.
+    configuration: the document, as it is written."""
 
     digest: str
     config: ImageConfig
     layers: tuple[Layer, ...]
+    configuration: bytes = b""
 
 
 class Source(Protocol):
@@ -127,7 +129,7 @@ class Layout:
         config, blobs = manifests.parts(found)
         data = self._verified(config, "the configuration")
         wanted, diff_ids = manifests.config(manifests.document(data, "the configuration"), machine)
-        return Described(chosen.digest, wanted, layers(diff_ids, blobs))
+        return Described(chosen.digest, wanted, layers(diff_ids, blobs), data)
 
     def _verified(self, blob: Blob, what: str) -> bytes:
         return verified(self._files.read(_place(blob), manifests.LARGEST), blob.digest, what)
@@ -172,9 +174,8 @@ class Saved:
         wanted, diff_ids = manifests.config(found, manifests.architecture())
         if len(diff_ids) != len(keys):
             raise BadImage(f"manifest.json has {len(keys)} layers, its configuration {len(diff_ids)}")
-        return Described(
-            digest_of(data), wanted, tuple(Layer(diff, None, key) for diff, key in zip(diff_ids, keys, strict=True))
-        )
+        found_layers = tuple(Layer(diff, None, key) for diff, key in zip(diff_ids, keys, strict=True))
+        return Described(digest_of(data), wanted, found_layers, data)
 
     def _entry(self) -> manifests.Json:
         images = manifests.objects(self._files.read("manifest.json", manifests.LARGEST), "manifest.json")

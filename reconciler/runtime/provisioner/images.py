@@ -26,7 +26,7 @@ from reconciler.runtime.provisioner.manifests import BadImage
 from reconciler.runtime.provisioner.references import Local
 from reconciler.runtime.provisioner.registry import Access
 from reconciler.runtime.provisioner.store import ROOT, Image, Store
-from reconciler.runtime.threads import in_thread
+from reconciler.runtime.threads import in_thread, telling
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -118,8 +118,6 @@ class Images:
         pull.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _pull(self, reference: str, stop: threading.Event) -> Image:
-        loop = asyncio.get_running_loop()
-
         def say(what: str) -> None:
             pull = self._pulls.get(reference)
             if pull is not None and pull.stop is stop:
@@ -130,9 +128,8 @@ class Images:
                 raise _GivenUp
 
         async with self._slots:
-            return await in_thread(
-                lambda: self._provide(reference, lambda what: _tell(loop, say, what), check), "images"
-            )
+            tell = telling(say)
+            return await in_thread(lambda: self._provide(reference, tell, check), "images")
 
     def _provide(self, reference: str, say: Say, check: unpacking.Check) -> Image:
         """Blocks, for as long as it takes. Raises Retryable."""
@@ -242,11 +239,3 @@ class Images:
 
 def _unavailable(reference: str, why: str) -> Retryable:
     return Retryable(f"image {reference}: {why}", Reason.IMAGE_UNAVAILABLE)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, say: Say, what: str) -> None:
-    """From another thread; nobody, once the loop has ended."""
-    try:
-        loop.call_soon_threadsafe(say, what)
-    except RuntimeError:
-        return

@@ -16,7 +16,7 @@ import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -51,7 +51,7 @@ class Unpacked:
 
 def unpack(file: IO[bytes], layer: Layer, directory: str, check: Check) -> Unpacked:
     """Into an empty directory, which is the caller's to throw away when this fails. Raises BadImage, OSError."""
-    stream = _Stream(file, layer, check)
+    stream = Stream(file, layer, check)
     try:
         with rootpaths.opened(directory) as root:
             writer = _Writer(root, stream, check)
@@ -64,7 +64,7 @@ def unpack(file: IO[bytes], layer: Layer, directory: str, check: Check) -> Unpac
     return Unpacked(writer.size, writer.entries)
 
 
-class _Stream:
+class Stream:
     """The uncompressed archive, as it is read: hashed before and after, and bounded."""
 
     def __init__(self, file: IO[bytes], layer: Layer, check: Check) -> None:
@@ -85,6 +85,13 @@ class _Stream:
         if self.allowed < 0:
             raise BadImage(f"layer {self._layer.diff_id}: the headers of an entry are larger than {_HEADERS} bytes")
         return data
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it, to its end."""
+        while not self._over:
+            self._more()
+            yield bytes(self._ready)
+            self._ready.clear()
 
     def _more(self) -> None:
         self._check()
@@ -121,7 +128,7 @@ class _Stream:
 
 
 class _Writer:
-    def __init__(self, root: int, stream: _Stream, check: Check) -> None:
+    def __init__(self, root: int, stream: Stream, check: Check) -> None:
         self._root, self._stream, self._check = root, stream, check
         self._times: list[tuple[str, float]] = []
         self.size = self.entries = 0

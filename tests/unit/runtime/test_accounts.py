@@ -49,6 +49,11 @@ def test_a_user_is_whom_the_roots_own_files_say(user: str | None, expected: tupl
     assert ids(user) == expected
 
 
+def test_a_uid_that_an_image_does_not_know_is_in_roots_group_as_on_an_engine() -> None:
+    for user, gid in (("7777", 0), ("1000", 1001), ("7777:5", 5), ("homeless", 1003)):
+        assert accounts.resolve(user, PASSWD, GROUP, accounts.IN_IMAGES).gid == gid
+
+
 OUT_OF_RANGE = ("4294967295", "4294967296", "99999999999", "-1", "0x0", "\uff11", "0:4294967295")
 MALFORMED = ("1000:", ":0", "", "root\n", "1:web", "# comment")
 WITHOUT_USABLE_ENTRY = ("nobody", "short", "huge", "minus", "odd")

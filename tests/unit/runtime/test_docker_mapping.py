@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.docker import mapping, reading
+from reconciler.runtime.docker.image_names import name_of
+from reconciler.runtime.docker.refusals import refusals
 from reconciler.spec.model import ContainerSpec, Image
 from reconciler.states import Reason
 
@@ -100,8 +103,19 @@ def test_ours_are_known_by_labels_that_a_spec_cannot_forge() -> None:
     ],
 )
 def test_an_image_without_a_tag_is_the_latest(reference: str, image: str) -> None:
-    spec = ContainerSpec(name="web", type="docker", image=Image(reference=reference))
-    assert mapping.image_of(spec) == image
+    assert name_of(reference) == image
+
+
+def test_an_image_in_a_file_of_this_host_has_a_name_of_its_own_on_the_engine() -> None:
+    references = ("oci:/srv/box", "oci:/srv/box:1", "docker-archive:/srv/box", "oci:/srv/box")
+    names = {name_of(each) for each in references}
+    assert len(names) == 3
+    assert all(re.fullmatch(r"reconciler/(oci|docker-archive):[0-9a-f]{32}", name) for name in names)
+
+
+def test_a_directory_that_names_no_image_is_refused() -> None:
+    spec = ContainerSpec(name="web", type="docker", image=Image(reference="oci:relative"))
+    assert [field for field, _ in refusals(spec)] == ["image.reference"]
 
 
 def state(**changes: Any) -> dict[str, Any]:
