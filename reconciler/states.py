@@ -64,6 +64,10 @@ class Reason(StrEnum):
     MOUNT_LOST = "MountLost"
     NETWORK_LOST = "NetworkLost"
     LIMIT_EXCEEDED = "LimitExceeded"
+    TASK_FAILED = "TaskFailed"
+    EXECUTOR_TERMINATED = "ExecutorTerminated"
+    EXECUTOR_REGISTRATION_TIMEOUT = "ExecutorRegistrationTimeout"
+    EXECUTOR_REREGISTRATION_TIMEOUT = "ExecutorReregistrationTimeout"
     # why a name is not run
     NOT_SUPPORTED_YET = "NotSupportedYet"
     NOT_ON_THIS_LAUNCHER = "NotOnThisLauncher"

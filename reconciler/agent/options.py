@@ -33,6 +33,8 @@ class AgentOptions:
     max_restarts_per_hour: int = 100
     hooks: tuple[str, ...] = ()
     hook_timeout: float = 10.0
+    executor_registration_timeout: float = 60.0
+    executor_reregistration_timeout: float = 10.0
 
     def settings(self, places: Places, owner: str) -> RuntimeSettings:
         return RuntimeSettings(
@@ -49,6 +51,8 @@ class AgentOptions:
             hooks=self.asked(),
             network_cni_config_dir=self.network_cni_config_dir,
             network_cni_plugins_dir=self.network_cni_plugins_dir,
+            executor_registration_timeout=self.executor_registration_timeout,
+            executor_reregistration_timeout=self.executor_reregistration_timeout,
         )
 
     def asked(self) -> Hooks:
@@ -79,6 +83,8 @@ class AgentOptions:
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),
             hooks=_words(flags.get("hooks")) or (),
             hook_timeout=_number(flags.get("hook_timeout"), 10.0),
+            executor_registration_timeout=_number(flags.get("executor_registration_timeout"), 60.0),
+            executor_reregistration_timeout=_number(flags.get("executor_reregistration_timeout"), 10.0),
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import absolute
 from reconciler.errors import ReconcilerError
 
 _MOST_RESTARTS = 1000
+_LONGEST_WAIT = 24 * 3600.0  # for an executor
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--max-restarts-per-hour", metavar="N", help="of one container, after failures; 0: no limit (default: 100)"
     )
     group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
+    group.add_argument(
+        "--executor-registration-timeout", metavar="DURATION", help="a custom executor has to subscribe (default: 1m)"
+    )
+    group.add_argument(
+        "--executor-reregistration-timeout", metavar="DURATION", help="and to come back to a new agent (default: 10s)"
+    )
     group.add_argument("--hooks", metavar="LIST", help="programs and entry points that are asked about each container")
     group.add_argument("--hook-timeout", metavar="DURATION", help="what each hook may take (default: 10s)")
 
@@ -40,6 +48,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def chosen(args: argparse.Namespace) -> AgentOptions:
     if args.docker_agent_image is not None:
         raise ReconcilerError("--docker-agent-image is not supported yet; leave it out")
+    from reconciler.runtime.hooks.hooks import MOST_SECONDS
+
     return AgentOptions(
         containerizers=_listed(args.containerizers),
         isolation=_listed(args.isolation),
@@ -53,8 +63,17 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         network_cni_plugins_dir=_paths(args.network_cni_plugins_dir),
         max_restarts_per_hour=_restarts(args.max_restarts_per_hour),
         hooks=_hooks(args.hooks),
-        hook_timeout=_hook_timeout(args.hook_timeout),
+        hook_timeout=_seconds("--hook-timeout", args.hook_timeout, AgentOptions().hook_timeout, MOST_SECONDS),
+        **_of_executors(args),
     )
+
+
+def _of_executors(args: argparse.Namespace) -> dict[str, Any]:
+    found, default = {}, AgentOptions()
+    for name in ("executor_registration_timeout", "executor_reregistration_timeout"):
+        flag = "--" + name.replace("_", "-")
+        found[name] = _seconds(flag, getattr(args, name), getattr(default, name), _LONGEST_WAIT)
+    return found
 
 
 def _hooks(given: str | None) -> tuple[str, ...]:
@@ -66,18 +85,17 @@ def _hooks(given: str | None) -> tuple[str, ...]:
     return names
 
 
-def _hook_timeout(given: str | None) -> float:
+def _seconds(flag: str, given: str | None, default: float, most: float) -> float:
     if given is None:
-        return AgentOptions().hook_timeout
-    from reconciler.runtime.hooks.hooks import MOST_SECONDS
+        return default
     from reconciler.spec.quantities import parse_duration
 
     try:
         seconds = parse_duration(given)
     except ValueError as error:
-        raise ReconcilerError(f"--hook-timeout {given}: {error}") from None
-    if not 0 < seconds <= MOST_SECONDS:
-        raise ReconcilerError(f"--hook-timeout {given}: must be more than nothing and at most {MOST_SECONDS:g}s")
+        raise ReconcilerError(f"{flag} {given}: {error}") from None
+    if not 0 < seconds <= most:
+        raise ReconcilerError(f"{flag} {given}: must be more than nothing and at most {most:g}s")
     return seconds
 
 

@@ -40,6 +40,15 @@ def _text(value: object, where: str) -> str:
 REPEATED = frozenset({"notify", "node_label"})
 KNOWN = REPEATED | frozenset(
     {"root", "runtime_dir", "output", "containerizers", "isolation", "launcher", "cgroups_root", "user_ids"}
-    | {"docker_agent_image", "hooks", "hook_timeout", "poll_interval", "require_signed", "insecure_registries"}
+    | {
+        "docker_agent_image",
+        "hooks",
+        "hook_timeout",
+        "executor_registration_timeout",
+        "executor_reregistration_timeout",
+        "poll_interval",
+        "require_signed",
+        "insecure_registries",
+    }
     | {"registry_auth", "max_restarts_per_hour", "network_cni_config_dir", "network_cni_plugins_dir"}
 )

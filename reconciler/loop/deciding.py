@@ -23,7 +23,7 @@ from reconciler.loop.ordering import circle
 from reconciler.loop.texts import ending, place, span
 from reconciler.loop.values import Action, DesiredContainer, Hold, Op, Record, Wait
 from reconciler.runtime.containerizer import ContainerStatus
-from reconciler.spec.changes import Change
+from reconciler.spec.changes import Change, in_place
 from reconciler.states import ChangeClass, ContainerState, Reason
 
 
@@ -141,8 +141,8 @@ class Decider:
             self._start(Op.RESTART if began else Op.CREATE, want, f"its parent {above.name} restarts")
 
     def _live(self, want: DesiredContainer, changes: tuple[Change, ...], alive: bool) -> None:
-        in_place = alive and any(change.field.partition(".")[0] == "resources" for change in changes)
-        self._act(Op.UPDATE if in_place else Op.RECORD, want, _cause(changes), ChangeClass.LIVE)
+        told = alive and any(in_place(change.field) for change in changes)
+        self._act(Op.UPDATE if told else Op.RECORD, want, _cause(changes), ChangeClass.LIVE)
 
     def _as_recorded_alive(self, want: DesiredContainer, record: Record, seen: ContainerStatus) -> None:
         due = deadline(record)

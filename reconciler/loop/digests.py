@@ -40,6 +40,8 @@ class Keyed(Generic[T]):
 @lru_cache(REMEMBERED)
 def _launch_digest(spec: Keyed[ContainerSpec]) -> str:
     kept = {field: value for field, value in normal.dump(spec.value).items() if field not in LIVE_FIELDS}
+    if "executor" in kept:
+        kept["executor"] = {field: value for field, value in kept["executor"].items() if field != "tasks"}
     return f"{normal.SCHEMA}:{hashlib.sha256(normal.canonical(kept)).hexdigest()}"
 
 

@@ -18,6 +18,7 @@ from reconciler.loop.values import Observed, Record
 from reconciler.runtime.containerizer import Containerizer, Usage
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.quantities import format_size
+from reconciler.spec.tasks import resources
 
 PERIOD = 10.0
 # attribute of the limits, field as it is written, figure
@@ -32,9 +33,9 @@ _PAGE = 4096
 
 def drifted(spec: ContainerSpec, usage: Usage) -> str:
     """What differs from its limits, as a cause; "" for nothing."""
-    found = []
+    found, limits = [], resources(spec).limits
     for attribute, field, figure in _FIGURES:
-        wanted = getattr(spec.resources.limits, attribute)
+        wanted = getattr(limits, attribute)
         if figure not in usage or (wanted is None and spec.type == "docker"):
             continue  # an engine cannot take a limit away
         present = usage[figure]

@@ -23,10 +23,11 @@ from reconciler.loop.ledger import Ledger
 from reconciler.loop.ordering import end_stages
 from reconciler.loop.values import Action, DesiredContainer, Life, Op, Record, Trouble
 from reconciler.loop.workers import Ending, Job, Slots, Stage, Superseded
-from reconciler.runtime.containerizer import ContainerConfig, Containerizer, LaunchResult, Termination
+from reconciler.runtime.containerizer import ContainerConfig, LaunchResult, Runtime, Termination
 from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import SCHEMA
+from reconciler.spec.tasks import resources
 from reconciler.states import Reason
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Operations:
     def __init__(
         self,
         *,
-        containerizer: Containerizer,
+        containerizer: Runtime,
         ledger: Ledger,
         slots: Slots,
         limits: Limits,
@@ -231,9 +232,11 @@ class Operations:
             return None
         if action.op is Op.UPDATE:
             job.stage = Stage.CHANGING
-            resources = want.spec.resources
+            amounts = resources(want.spec)
             async with asyncio.timeout(self._limits.update):
-                await self._containerizer.update(action.name, resources.requests, resources.limits)
+                if want.spec.executor is not None:
+                    await self._containerizer.assign(action.name, want.spec)
+                await self._containerizer.update(action.name, amounts.requests, amounts.limits)
         history = life.revised(old.life, want.spec) if old.digest != want.digest else old.life
         changed = replace(
             old,
@@ -257,7 +260,7 @@ class Operations:
         name = job.action.name
         job.stage = Stage.ENDING
         tree = (self._ledger.get(name), *self._ledger.below(name))
-        grace = sum(record.spec.kill_policy.grace_period for record in tree if record is not None)
+        grace = sum(_grace(record.spec) for record in tree if record is not None)
         async with asyncio.timeout(grace + self._limits.end):
             for stage in end_stages(record.spec for record in self._ledger.below(name)):
                 await asyncio.gather(*map(self._containerizer.destroy, stage))
@@ -310,6 +313,11 @@ class Operations:
         exit = await self._end(job)
         history = life.condemned(record.life, record.spec, exit, why, self._clock())
         self._ledger.save(replace(record, life=history))
+
+
+def _grace(spec: ContainerSpec) -> float:
+    shutdown = spec.executor.shutdown_grace_period if spec.executor is not None else 0.0
+    return shutdown + spec.kill_policy.grace_period
 
 
 def _renewed_with_parent(nested: Record, now: float) -> Record:

@@ -47,7 +47,7 @@ from reconciler.loop.values import (
     over,
 )
 from reconciler.loop.workers import Ending, Job, Slots, Superseded, Workers
-from reconciler.runtime.containerizer import Containerizer
+from reconciler.runtime.containerizer import Runtime
 from reconciler.spec.sources.listing import Listing
 from reconciler.spec.sources.source import Source
 from reconciler.states import ContainerState, Reason
@@ -64,7 +64,7 @@ class Passes:
     def __init__(
         self,
         source: Source | None,
-        containerizer: Containerizer,
+        containerizer: Runtime,
         journal: Journal,
         clock: Callable[[], float],
         settings: Settings,

@@ -24,7 +24,7 @@ from reconciler.loop.revisions import Rollback, chosen, in_force, reverted
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import Desired, Journal, Plan, Row
-from reconciler.runtime.containerizer import Containerizer
+from reconciler.runtime.containerizer import Runtime
 from reconciler.spec.sources.source import Source
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Reconciler:
     def __init__(
         self,
         source: Source | None,
-        containerizer: Containerizer,
+        containerizer: Runtime,
         journal: Journal,
         clock: Callable[[], float] = time.time,
         settings: Settings | None = None,

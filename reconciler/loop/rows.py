@@ -203,6 +203,8 @@ class _Maker:
         if health.failing:
             parts.insert(0, health.failing)
             return _Verdict(Status.UNHEALTHY, "; ".join(part for part in parts if part), Reason.UNHEALTHY)
+        if not seen.begun:
+            return _Verdict(Status.STARTING, "; ".join(part for part in parts if part), reason)
         if health.waiting:
             parts.insert(0, f"not ready: {health.waiting}")
         return _Verdict(Status.RUNNING, "; ".join(part for part in parts if part), reason)

@@ -167,7 +167,7 @@ class Observed:
     def ready(self, name: str) -> bool:
         """It runs, and its checks, if it has any, say that it serves."""
         seen, health = self.containers.get(name), self.health.get(name)
-        return seen is not None and seen.running and (health is None or health.ready)
+        return seen is not None and seen.running and seen.begun and (health is None or health.ready)
 
 
 def over(seen: ContainerStatus | None) -> bool:

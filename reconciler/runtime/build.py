@@ -18,7 +18,7 @@ from reconciler.errors import ReconcilerError, Terminal
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
-    from reconciler.runtime.containerizer import Containerizer
+    from reconciler.runtime.containerizer import Containerizer, Runtime
     from reconciler.runtime.fetcher.fetcher import Fetcher
     from reconciler.runtime.hooks.hooks import Hooks
     from reconciler.runtime.isolators.isolator import Host, Isolator, Support
@@ -39,7 +39,8 @@ _END_SECONDS = 5.0
 class RuntimeSettings:
     """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
     namespaces of containers may have, FIRST-LAST. insecure_registries: spoken to in plain HTTP. registry_auth: a
-    file with credentials, as Docker's config.json. hooks: asked in a launch, once what it fetches is there."""
+    file with credentials, as Docker's config.json. hooks: asked in a launch, once what it fetches is there.
+    executor_…: seconds that a custom executor has to subscribe, and to come back."""
 
     root: Path
     runtime_dir: Path
@@ -54,6 +55,8 @@ class RuntimeSettings:
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     hooks: Hooks | None = None
+    executor_registration_timeout: float = 60.0
+    executor_reregistration_timeout: float = 10.0
 
     def enabled(self, isolator: str) -> bool:
         """Whether one of our own is used. `default` stands for all of these but those that have to be named."""
@@ -119,16 +122,20 @@ def _judging(settings: RuntimeSettings) -> tuple[Launcher, list[Isolator], froze
     return launcher, *_chosen(available, settings)
 
 
-def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Containerizer:
+def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Runtime:
     """A containerizer ready to `recover`. Raises Terminal for settings that name what does not exist."""
     from reconciler.runtime.composing import ComposingContainerizer
+    from reconciler.runtime.executor.attending import Timeouts
+    from reconciler.runtime.executor.containerizer import ExecutingContainerizer
     from reconciler.runtime.fetcher.fetcher import Fetcher
 
     settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     fetcher = Fetcher(settings.root / "cache" / "uris")
     makers = {"mesos": _mesos, "docker": _docker}
     made = [makers[name](settings, fetcher, notify) for name in containerizers(settings)]
-    return ComposingContainerizer(made, notify)
+    composed, runtime_dir = ComposingContainerizer(made, notify), settings.runtime_dir
+    timeouts = Timeouts(settings.executor_registration_timeout, settings.executor_reregistration_timeout)
+    return ExecutingContainerizer(composed, runtime_dir=runtime_dir, notify=notify, timeouts=timeouts)
 
 
 def containerizers(settings: RuntimeSettings) -> tuple[str, ...]:

@@ -49,8 +49,11 @@ LIMITED = frozenset(
 )
 """Runs that an isolator had ended for what they did."""
 
-ENDED_AS_FAILED = frozenset({Reason.DEADLINE_EXCEEDED, Reason.UNHEALTHY}) | LIMITED
-"""Runs that we ended because they had gone wrong: failures, however they took it."""
+OF_EXECUTORS = frozenset({Reason.TASK_FAILED, Reason.EXECUTOR_TERMINATED})
+OF_EXECUTORS |= {Reason.EXECUTOR_REGISTRATION_TIMEOUT, Reason.EXECUTOR_REREGISTRATION_TIMEOUT}
+
+ENDED_AS_FAILED = frozenset({Reason.DEADLINE_EXCEEDED, Reason.UNHEALTHY}) | LIMITED | OF_EXECUTORS
+"""Runs that had gone wrong, or that we ended because they had: failures, however they took it."""
 
 
 class LaunchResult(Enum):
@@ -143,6 +146,7 @@ class ContainerStatus:
     namespaces:  kernel name as in DESIGN's table (pid, network, uts, ipc, mount, cgroup, user) → inode
     cgroups:     hierarchy ("unified", "memory", ...) → directory
     message:     what it is doing or stuck at, one sentence, may be empty
+    begun:       False while its main process runs, but not yet all that it is there for
     """
 
     name: str
@@ -155,6 +159,7 @@ class ContainerStatus:
     namespaces: Mapping[str, int] = field(default_factory=dict)
     cgroups: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
+    begun: bool = True
 
     @property
     def running(self) -> bool:
@@ -230,4 +235,12 @@ class Containerizer(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and tasks; containers stay."""
+        ...
+
+
+class Runtime(Containerizer, Protocol):
+    """What the loop drives: containerizers, and the executors in their containers."""
+
+    async def assign(self, name: str, spec: ContainerSpec) -> None:
+        """Have its executor, if it has one, run the tasks that the spec has now; those that stay the same go on."""
         ...

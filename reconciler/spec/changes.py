@@ -35,6 +35,9 @@ LIVE_FIELDS = frozenset(
 )
 """Top-level fields whose change restarts nothing; `resources` are changed in place."""
 
+TASKS = "executor.tasks"
+"""Changed in place too, each task by itself."""
+
 _LASTING = frozenset({"resources.limits.memory", "resources.limits.cpuset"})
 _SIZES = frozenset({"memory", "memorySwap", "disk", "shmSize", "maxSize"})
 _DURATIONS = frozenset({"gracePeriod", "initial", "max", "resetAfter", "maxCompletionTime", "shutdownGracePeriod"})
@@ -79,8 +82,13 @@ def compare_contents(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Ch
     )
 
 
+def in_place(field: str) -> bool:
+    """Whether what runs has to be told of the change, which restarts nothing."""
+    return field.partition(".")[0] == "resources" or f"{field}.".startswith(f"{TASKS}.")
+
+
 def _classify(alias: str, path: str, old: ContainerSpec, now: Any) -> ChangeClass:
-    if alias not in LIVE_FIELDS:
+    if alias not in LIVE_FIELDS and not in_place(path):
         return ChangeClass.RESTART
     if old.type == "docker" and path in _LASTING and now is None:
         return ChangeClass.RESTART  # an engine can change these, but not take them back

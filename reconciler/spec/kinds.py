@@ -133,6 +133,18 @@ def _filled(value: str) -> str:
     return value
 
 
+def _variable_name(value: str) -> str:
+    if not value or "=" in value:
+        raise refuse('is not the name of a variable: it must not be empty or contain "="')
+    return value
+
+
+def _argv(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or not value[0]:
+        raise refuse("needs at least the program's name", "leave it out for a container that only holds namespaces")
+    return value
+
+
 def _no_dotdot(value: str) -> str:
     if not value or ".." in value.split("/"):
         raise refuse('must be a path without ".."')
@@ -170,3 +182,5 @@ Mode = Annotated[
 ]
 CpuSet = Annotated[StrictStr, AfterValidator(_matching(_CPUSET, "must be a list of CPUs", 'such as "0-3,7"'))]
 InnerPath = Annotated[StrictStr, AfterValidator(_no_dotdot)]
+VariableName = Annotated[StrictStr, AfterValidator(_variable_name)]
+Argv = Annotated[tuple[StrictStr, ...], AfterValidator(_argv)]

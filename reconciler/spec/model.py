@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, StrictStr, Tag
+from pydantic import Discriminator, Field, StrictStr, Tag
 
 from reconciler.spec.attachments import (
     Device,
@@ -22,8 +22,9 @@ from reconciler.spec.attachments import (
     Volume,
 )
 from reconciler.spec.engine import DockerOptions
+from reconciler.spec.executors import Executor, Task
 from reconciler.spec.isolation import Capabilities, Namespaces, Rlimit, Security
-from reconciler.spec.kinds import Duration, Flag, Hostname, Part, Text, User, refuse
+from reconciler.spec.kinds import Argv, Duration, Flag, Hostname, Part, Text, User, VariableName
 from reconciler.spec.policies import Backoff, Dependency, HealthCheck, HttpProbe, KillPolicy, Logging, TcpProbe
 from reconciler.spec.resources import DeviceRates, ResourceAmounts, ResourceRequests, Resources
 
@@ -52,6 +53,7 @@ __all__ = [
     "Rlimit",
     "Security",
     "Settings",
+    "Task",
     "TcpProbe",
     "Uri",
     "Volume",
@@ -73,32 +75,6 @@ EnvValue = Annotated[
     | Annotated[EnvFromSecret, Tag(VARIANT + "secret")],
     Discriminator(_env_kind),
 ]
-
-
-def _variable_name(value: str) -> str:
-    if not value or "=" in value:
-        raise refuse('is not the name of a variable: it must not be empty or contain "="')
-    return value
-
-
-def _argv(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value or not value[0]:
-        raise refuse("needs at least the program's name", "leave it out for a container that only holds namespaces")
-    return value
-
-
-VariableName = Annotated[StrictStr, AfterValidator(_variable_name)]
-Argv = Annotated[tuple[StrictStr, ...], AfterValidator(_argv)]
-
-
-class Executor(Part):
-    """A program of the user's that runs the task in place of the built-in executor."""
-
-    command: Argv | None = Field(None, description="The executor's program and arguments.")
-    shell: Text | None = Field(None, description="Or a line for /bin/sh.")
-    user: User | None = Field(None, description="Who it runs as; the container's user when not given.")
-    resources: Resources = Field(default_factory=Resources, description="What the executor needs beside the task.")
-    shutdown_grace_period: Duration = Field(5.0, description="Time it has to shut down before it is killed.")
 
 
 class Settings(Part):

@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from reconciler.spec import namespaces, targets, uris
+from reconciler.spec.executors import ExecutorResources
 from reconciler.spec.model import ContainerSpec, Device, DockerOptions, Resources, Volume
 from reconciler.spec.quantities import BadQuantity, format_size, parse_size
+from reconciler.spec.tasks import SUMMED
 
 Violation = tuple[str, str, str]
 """field, message, hint"""
@@ -50,8 +52,6 @@ def _either(spec: ContainerSpec) -> Iterator[Violation]:
         yield "shell", "give either command or shell, not both", ""
     if spec.image is not None and spec.rootfs is not None:
         yield "rootfs", "give either image or rootfs, not both", ""
-    if spec.executor is not None and (spec.executor.command is None) == (spec.executor.shell is None):
-        yield "executor", "needs exactly one of command and shell", ""
     if spec.args and spec.shell is not None:
         yield "args", "a shell line takes no arguments", "write them in the line, or use command"
 
@@ -66,6 +66,9 @@ def _root(spec: ContainerSpec) -> Iterator[Violation]:
 
 
 def _what_to_run(spec: ContainerSpec) -> Iterator[Violation]:
+    executor = spec.executor
+    if executor is not None and spec.command is None and spec.shell is None and not executor.tasks:
+        yield "executor", "has nothing to run", "give the container a command, or the executor tasks"
     if spec.args and spec.holder:
         yield "args", "there is no command they belong to", ""
     for field in ("tty", "stdin"):
@@ -103,7 +106,29 @@ def _amounts(spec: ContainerSpec) -> Iterator[Violation]:
         yield from _resources(spec.executor.resources, "executor.resources")
 
 
-def _resources(resources: Resources, path: str) -> Iterator[Violation]:
+def _executor(spec: ContainerSpec) -> Iterator[Violation]:
+    executor = spec.executor
+    if executor is None:
+        return
+    if (executor.command is None) == (executor.shell is None):
+        yield "executor", "needs exactly one of command and shell", ""
+    if executor.tasks and (spec.command is not None or spec.shell is not None):
+        yield "executor.tasks", "take the place of the container's own command", "give either"
+    for name, task in executor.tasks.items():
+        if task.command is not None and task.shell is not None:
+            yield f"executor.tasks.{name}.shell", "give either command or shell, not both", ""
+        elif task.command is None and task.shell is None and task.data is None:
+            yield f"executor.tasks.{name}", "says nothing to run", "give it command, shell or data"
+        if task.args and task.command is None:
+            yield f"executor.tasks.{name}.args", "there is no command they belong to", ""
+    for part in ("requests", "limits"):
+        amounts = getattr(executor.resources, part)
+        for name, field in type(amounts).model_fields.items():
+            if name not in SUMMED and getattr(amounts, name):
+                yield f"executor.resources.{part}.{field.alias or name}", "is the container's alone", "below resources"
+
+
+def _resources(resources: Resources | ExecutorResources, path: str) -> Iterator[Violation]:
     requests, limits = resources.requests, resources.limits
     given = {name for name in type(requests).model_fields if name in requests.model_fields_set}
     for name, alias, show in _COMPARED:
@@ -294,6 +319,7 @@ _RULES: tuple[Callable[[ContainerSpec], Iterable[Violation]], ...] = (
     _root,
     _debug,
     _amounts,
+    _executor,
     _policies,
     _network,
     _volumes,

@@ -13,7 +13,6 @@ from reconciler.spec.model import ContainerSpec, ResourceAmounts
 _NOT_YET = "not supported yet"
 
 _WHOLE_FIELDS = {
-    "executor": "executor",
     "networks": "networks",
     "ports": "ports",
     "devices": "devices",

@@ -39,9 +39,9 @@ def test_a_name_in_two_files_is_a_fault_that_names_both(tmp_path: Path) -> None:
 
 
 def test_what_is_not_carried_out_yet_is_a_fault(tmp_path: Path) -> None:
-    text = GOOD.replace("NAME", "a").replace("{command", "{executor: {command: [x]}, command")
+    text = GOOD.replace("NAME", "a").replace("{command", "{resources: {requests: {disk: 1Mi}}, command")
     (fault,) = check([write(tmp_path, "a.yaml", text)]).faults
-    assert "spec.executor" in fault and "not supported yet" in fault
+    assert "spec.resources.requests.disk" in fault and "not supported yet" in fault
 
 
 def test_a_path_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:

@@ -47,7 +47,6 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("written", "field"),
     [
-        ({"type": "docker", "executor": {"command": ["x"]}}, "executor"),
         ({"resources": {"requests": {"disk": 1}}}, "resources.requests.disk"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
     ],
