@@ -20,8 +20,10 @@ from tests.e2e.checks import (
     instance,
     message_contains,
     not_restarted,
+    payload,
     plan_is_empty,
     restarted,
+    running,
     state,
     until,
 )
@@ -350,3 +352,39 @@ def terminal(world: World, *arguments: str) -> Iterator[Terminal]:
         for each in processes.below(made.process.pid):
             os.kill(each.pid, signal.SIGKILL)
         made.process.wait()
+
+
+def test_a_custom_executor_is_the_containers_command(world: World, server: engine.Server) -> None:
+    """The host's Python in the image, the executor fetched into the sandbox, where its socket is. A task is changed,
+    the agent killed, a task fails unseen."""
+    program = (CHECKOUT / "examples" / "executors" / "several.py").as_uri()
+    places = {"/usr": "/usr", "/usr/lib": "/lib", "/usr/lib64": "/lib64"}
+    python: dict[str, object] = {
+        "uris": [{"uri": program}],
+        "volumes": [{"type": "hostPath", "source": a, "target": b, "readOnly": True} for a, b in places.items()],
+    }
+
+    def written(**tasks: str) -> str:
+        named = {name: {"shell": line} for name, line in tasks.items()}
+        argv = ["/usr/bin/python3", "/mnt/mesos/sandbox/several.py"]
+        return boxed("crew", command=None, executor={"command": argv, "tasks": named}, **python)
+
+    go = "/mnt/mesos/sandbox/go"
+    fails = f"until [ -e {go} ]; do sleep 0.1; done; /usr/bin/rm {go}; exit 5"
+    world.write("crew.yaml", written(web="exec sleep 7021", beat="exec sleep 7022"))
+    with world.agent() as agent:
+        crew = instance(world, "crew")
+        web = payload(world, "crew", ["sleep", "7021"])
+        world.write("crew.yaml", written(web="exec sleep 7021", beat=fails))
+        eventually(lambda: running(world, ["sleep", "7022"]) == 0, "the changed task's old process is gone")
+        until(world, "crew", lambda row: row["ready"] and "task" not in row["message"], "the new one runs")
+        not_restarted(world, crew)
+        assert processes.alive(web.pid, web.start)
+        plan_is_empty(world)
+        agent.kill()
+    (world.sandbox("crew") / "go").touch()
+    with world.agent():
+        restarted(world, crew)
+        assert world.rows()["crew"]["exit"]["code"] == 5
+        world.delete("crew.yaml")
+        gone(world, "crew")
