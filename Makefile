@@ -51,8 +51,8 @@ test-integration: setup ## against the real kernel, room by room
 e2e: setup ## through the command line only
 	$(BIN)/pytest -q tests/e2e
 
-fault: setup ## random edits, crashes and restarts against the real kernel, other ones each time (some minutes)
-	FAULT_HISTORIES=$${FAULT_HISTORIES:-40} $(BIN)/pytest -q tests/e2e/test_random.py
+fault: setup ## random edits, crashes and restarts against the real kernel, other ones each time; 200 pods on a network (some minutes)
+	FAULT_HISTORIES=$${FAULT_HISTORIES:-40} FAULT_PODS=200 $(BIN)/pytest -q tests/e2e/test_random.py tests/e2e/test_network_leftovers.py
 
 bench: setup ## launches, crowds and memory beside runc, crun, Podman and Docker, which are installed (root; some minutes)
 	@tools/packages runc crun conmon podman docker.io

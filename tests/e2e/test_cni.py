@@ -7,21 +7,20 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import processes
-from tests.e2e import conftest
+from tests.e2e import host_network
+from tests.e2e.checks import eventually
+from tests.e2e.host_network import HostNetwork
 from tests.e2e.world import World, document, sleeper
 
 PLUGINS = Path("/usr/lib/cni")
 CHAIN = ("ptp", "host-local", "portmap", "bandwidth", "tuning")
 RATES = {"ingressRate": 80_000_000, "ingressBurst": 8_000_000, "egressRate": 80_000_000, "egressBurst": 8_000_000}
-WITHIN = 20.0 * processes.PATIENCE
 
 pytestmark = [
     pytest.mark.root,
@@ -32,12 +31,11 @@ pytestmark = [
 ]
 
 
-class Lab(World):
+class Lab(HostNetwork):
     """The network `lab`, of a chain that leases addresses below the world's own directory."""
 
     def __init__(self, nursery: processes.Nursery, holder: int) -> None:
-        netns = ("nsenter", f"--net=/proc/{holder}/ns/net", "--")
-        super().__init__(nursery, within=netns)
+        super().__init__(nursery, holder)
         self.configurations, self.leases = self.base / "net.d", self.base / "leases"
         self.configurations.mkdir()
         self.flags = ("--network-cni-config-dir", str(self.configurations))
@@ -59,47 +57,18 @@ class Lab(World):
         whole = {"cniVersion": "1.0.0", "name": "lab", "plugins": plugins}
         (self.configurations / "lab.conflist").write_text(json.dumps(whole))
 
-    def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """In what stands for the host's network."""
-        return self.nursery.run([*self.within, *command])
-
-    def links(self) -> list[str]:
-        found = json.loads(self.inside("ip", "-j", "link").stdout)
-        return [each["ifname"] for each in found if each["ifname"] != "lo"]
-
     def leased(self) -> list[str]:
         directory = self.leases / "lab"
         return sorted(each.name for each in directory.iterdir() if each.name[0].isdigit()) if directory.is_dir() else []
 
 
 @pytest.fixture
-def lab(request: pytest.FixtureRequest, nursery: processes.Nursery) -> Iterator[Lab]:
-    holder = nursery.spawn(["unshare", "--net", "sleep", "infinity"])
-    host = processes.namespace(os.getpid(), "net")
-    try:
-        eventually(lambda: processes.namespace(holder.pid, "net") != host, "it has a network of its own")
-        nursery.run(["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--", "ip", "link", "set", "lo", "up"])
-        yield from conftest.live(request.node, lambda: Lab(nursery, holder.pid))  # type: ignore[misc]
-    finally:
-        holder.kill()
-        holder.wait()
-
-
-def eventually(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WITHIN
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {WITHIN:g} s: {what}"
-        time.sleep(0.02)
+def lab(request: pytest.FixtureRequest, nursery: processes.Nursery) -> Iterator[World]:
+    yield from host_network.live(request, nursery, Lab)
 
 
 def connected(name: str = "web", **spec: object) -> dict[str, object]:
     return {"namespaces": {"network": "private"}, "networks": [{"name": "lab"}], **spec}
-
-
-def answers(lab: Lab, address: str) -> None:
-    """Over HTTP, to the host."""
-    asked = f"import urllib.request as u; print(u.urlopen('http://{address}/hostname', timeout=5).status)"
-    eventually(lambda: "200" in lab.inside("python3", "-c", asked).stdout, f"{address} answers")
 
 
 def test_a_chain_is_added_checked_mended_and_taken_away_whatever_becomes_of_the_agent(lab: Lab) -> None:
@@ -110,7 +79,7 @@ def test_a_chain_is_added_checked_mended_and_taken_away_whatever_becomes_of_the_
     with lab.agent() as agent:
         lab.succeed("wait", "web", "--for", "ready", "--timeout", "20s")  # asked in its network, not the host's
         (address,) = lab.leased()
-        answers(lab, address)
+        lab.answers(f"http://{address}/hostname")
         assert lab.succeed("exec", "web", "--", "cat", "/proc/sys/net/core/somaxconn") == "321\n"
         assert len(lab.links()) == 2, "ptp's, and bandwidth's"
         eventually(lambda: '"found": true' in (lab.root / "networks" / "web.json").read_text(), "CHECK has passed")
@@ -123,7 +92,7 @@ def test_a_chain_is_added_checked_mended_and_taken_away_whatever_becomes_of_the_
         ended = lab.rows()["web"]["exit"]
         assert ended["reason"] == "NetworkLost" and "CNI plugin ptp, CHECK eth0 of network lab" in ended["message"]
         (address,) = lab.leased()
-        answers(lab, address)
+        lab.answers(f"http://{address}/hostname")
         lab.delete("web.yaml")
         lab.succeed("wait", "web", "--for", "gone", "--timeout", "20s")
     eventually(lambda: lab.links() == [], "no link is left")
@@ -169,7 +138,7 @@ def test_an_agent_killed_while_a_plugin_runs_leaves_nothing_and_starts_it_once(l
     two = {**connected(), "networks": [{"name": "bridge"}, {"name": "lab"}]}
     lab.write("web.yaml", sleeper("web", **two))
     agent = lab.start()
-    agent.process.wait(WITHIN)
+    agent.process.wait(20)
     assert killed.exists() and len(lab.leased()) == 1
     with lab.agent():
         lab.succeed("wait", "web", "--for", "running", "--timeout", "20s")
