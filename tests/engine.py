@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,12 @@ def missing() -> str:
 
 
 class Server:
-    def __init__(self, base: Path) -> None:
-        self.base = base
+    """within: words before the command, which put it where it is to run. bridge: its bridge's address, with the prefix;
+    None: it has none."""
+
+    def __init__(self, base: Path, within: Sequence[str] = (), bridge: str | None = None) -> None:
+        self.base, self._within = base, within
+        self._network = [f"--bip={bridge}"] if bridge else ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         self.url = f"unix://{base}/engine.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -63,10 +67,10 @@ class Server:
         (self.base / "pid").unlink(missing_ok=True)
         options = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
         flags = [f"--{option}={self.base / name}" for option, name in options.items()]
-        flags += ["--host", self.url, "--bridge=none", "--iptables=false", "--ip6tables=false"]
+        flags += ["--host", self.url, *self._network]
         with (self.base / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["dockerd", *flags, "--storage-driver=vfs", "--live-restore"],
+                [*self._within, "dockerd", *flags, "--storage-driver=vfs", "--live-restore"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -140,8 +144,8 @@ def _until(holds: Callable[[], bool], what: str, seen: Callable[[], object], wit
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
-    server = Server(Path(tempfile.mkdtemp(prefix="rcd", dir="/tmp")))
+def running(within: Sequence[str] = (), bridge: str | None = None) -> Iterator[Server]:
+    server = Server(Path(tempfile.mkdtemp(prefix="rcd", dir="/tmp")), within, bridge)
     try:
         server.start()
         server.load_image()

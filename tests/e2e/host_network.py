@@ -16,13 +16,13 @@ from tests.e2e.checks import eventually
 from tests.e2e.world import World
 
 _SEEN = (
-    "ip -d -o link",
+    "ip -o link",
     "ip -o addr",
     "ip route show table all",
     "ip -6 route show table all",
     "ip rule",
     "ip -6 rule",
-    "nft list ruleset",
+    "nft -s list ruleset",
 )
 
 

@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from tests import processes
+from tests import engine, processes
 from tests.e2e import host_network
 from tests.e2e.checks import eventually, until
 from tests.e2e.host_network import HostNetwork
@@ -36,9 +37,14 @@ def recorded(host: HostNetwork) -> list[str]:
     return [each.stem for each in (host.root / "networks").glob("*.json")]
 
 
-def address(host: HostNetwork, name: str) -> str:
+def attached(host: HostNetwork, name: str) -> dict[str, Any]:
     (line,) = json.loads((host.root / "networks" / f"{name}.json").read_text())
-    return str(line["attachment"]["addresses"][0].partition("/")[0])
+    attachment: dict[str, Any] = line["attachment"]
+    return attachment
+
+
+def address(host: HostNetwork, name: str) -> str:
+    return str(attached(host, name)["addresses"][0].partition("/")[0])
 
 
 def killed_once(host: HostNetwork, number: int) -> None:
@@ -48,32 +54,62 @@ def killed_once(host: HostNetwork, number: int) -> None:
     agent.kill()
 
 
+@contextlib.contextmanager
+def talking(host: HostNetwork) -> Iterator[Callable[[], list[bytes]]]:
+    """Two containers of an engine on the same host, one of which asks the other, over and over: what became of it."""
+    with engine.running(host.within, "172.29.0.1/24") as server:
+
+        def run(name: str, *command: str) -> str:
+            body = {"Image": engine.IMAGE, "Entrypoint": list(command), "HostConfig": {"NetworkMode": "bridge"}}
+            made = server.api.create_container_from_config(body, name)["Id"]
+            server.api.start(made)
+            return str(server.api.inspect_container(made)["NetworkSettings"]["IPAddress"])
+
+        def answers() -> list[bytes]:
+            return bytes(server.api.logs("asks")).split()
+
+        get = "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n'"
+        ask = f"{get} | busybox nc -w 5 {run('serves', *WEB)} 80 | busybox grep -q root"
+        run("asks", "sh", "-c", f"until {ask}; do :; done; while {ask}; do echo ok; sleep 0.05; done; echo failed")
+        eventually(lambda: len(answers()) > 3, "it is answered", seen=answers)
+        eventually(lambda: "tentative" not in "".join(host.network()), "its addresses are settled")
+        yield answers
+        seen = len(answers())
+        eventually(lambda: len(answers()) > seen, "it is still answered", seen=answers)
+        assert set(answers()) == {b"ok"}
+
+
+@pytest.mark.docker
 def test_many_pods_whose_agent_is_killed_again_and_again_leave_the_host_as_it_was(host: HostNetwork) -> None:
-    before, names = host.network(), [f"p{number}" for number in range(PODS)]
+    """An engine's containers beside them are not disturbed either."""
+    names = [f"p{number}" for number in range(PODS)]
     for name in names:
         host.write(f"{name}.yaml", sleeper(name, killPolicy={"signal": "SIGKILL"}, **CONNECTED))
-    for number in (1, PODS // 4, PODS // 2):
-        killed_once(host, number)
-    with host.agent() as agent:
-        host.succeed("wait", *names, "--for", "running", "--timeout", "120s", timeout=130)
-        assert len({address(host, name) for name in names}) == PODS
-        eventually(lambda: len(host.links()) == PODS + 1, "a bridge, and a port for each", seen=host.links)
-        going = names[: PODS // 3]
-        for name in going:
-            host.delete(f"{name}.yaml")
-        eventually(lambda: len(recorded(host)) < PODS - 3, "some are gone", within=60)
-        agent.kill()
-    with host.agent():
-        host.succeed("wait", *going, "--for", "gone", "--timeout", "60s", timeout=70)
-        eventually(lambda: len(host.links()) == PODS - len(going) + 1, "theirs are gone", seen=host.links)
-    host.succeed("destroy", "--all", timeout=120)
-    eventually(lambda: host.network() == before, "the host is as it was", seen=host.network)
+    with talking(host):
+        before, others = host.network(), len(host.links())
+        for number in (1, PODS // 4, PODS // 2):
+            killed_once(host, number)
+        with host.agent() as agent:
+            host.succeed("wait", *names, "--for", "running", "--timeout", "120s", timeout=130)
+            assert len({address(host, name) for name in names}) == PODS
+            eventually(lambda: len(host.links()) == others + PODS + 1, "a bridge, a port for each", seen=host.links)
+            going = names[: PODS // 3]
+            for name in going:
+                host.delete(f"{name}.yaml")
+            eventually(lambda: len(recorded(host)) < PODS - 3, "some are gone", within=60)
+            agent.kill()
+        with host.agent():
+            host.succeed("wait", *going, "--for", "gone", "--timeout", "60s", timeout=70)
+            left = others + PODS - len(going) + 1
+            eventually(lambda: len(host.links()) == left, "theirs are gone", seen=host.links)
+        host.succeed("destroy", "--all", timeout=120)
+        eventually(lambda: host.network() == before, "the host is as it was", seen=host.network)
     assert not (host.root / "networks").exists()
 
 
-@pytest.mark.parametrize("links", ["gone", "still there"])
-def test_after_a_reboot_the_network_is_made_anew(host: HostNetwork, links: str) -> None:
-    """The runtime directory is gone, with every process; the record is not."""
+def test_after_a_reboot_the_network_is_made_anew(host: HostNetwork) -> None:
+    """The runtime directory is gone, with every process, the bridge and a link; the record is not, and one more link
+    is still there: somebody holds the namespace of its other end."""
     before = host.network()
     checks = [{"http": {"port": 80, "path": "/hostname"}, **SOON}, {"name": "port", "tcp": {"port": 80}, **SOON}]
     host.write("web.yaml", document("web", command=WEB, healthChecks=checks, **CONNECTED))
@@ -82,26 +118,25 @@ def test_after_a_reboot_the_network_is_made_anew(host: HostNetwork, links: str) 
         host.succeed("wait", "web", "--for", "ready", "--timeout", "20s")
         host.succeed("wait", "old", "--for", "running", "--timeout", "20s")
         agent.kill()
-    pids = [*(keeper.pid for keeper in host.keepers()), *(row["pid"] for row in host.rows().values())]
-    if links == "still there":  # their other ends are somebody else's, for as long as that runs
-        holding = host.nursery.spawn(["nsenter", f"--net=/proc/{host.rows()['old']['pid']}/ns/net", "sleep", "1000"])
-        eventually(lambda: "sleep" in processes.cmdline(holding.pid), "it is there")
-    for pid in pids:
+    rows, links = host.rows(), host.links()
+    holding = host.nursery.spawn(["nsenter", f"--net=/proc/{rows['old']['pid']}/ns/net", "sleep", "1000"])
+    eventually(lambda: "sleep" in processes.cmdline(holding.pid), "it is there")
+    for pid in [*(keeper.pid for keeper in host.keepers()), *(row["pid"] for row in rows.values())]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(row["pid"] for row in host.rows().values()), "nothing runs")
-    if links == "gone":
-        for link in host.links():
+    (held,) = attached(host, "old")["links"]
+    for link in links:
+        if link != held:
             host.inside("ip", "link", "delete", link)
     shutil.rmtree(host.runtime)
     host.delete("old.yaml")
     with host.agent():
         host.succeed("wait", "web", "--for", "ready", "--timeout", "20s")
         host.answers(f"http://{address(host, 'web')}/hostname")
-        eventually(lambda: len(host.links()) == 2, "a bridge, and one port", seen=host.links)
-    if links == "still there":
-        holding.kill()
-        holding.wait()
+        eventually(lambda: len(host.links()) == 2 and held not in host.links(), "a bridge, and one port")
+    holding.kill()
+    holding.wait()
     host.succeed("destroy", "--all", timeout=60)
     eventually(lambda: host.network() == before, "the host is as it was", seen=host.network)
 

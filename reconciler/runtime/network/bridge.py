@@ -14,6 +14,7 @@ what is not gone by itself soon is removed in the background, as is the bridge; 
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import logging
 import secrets
@@ -253,9 +254,9 @@ def _remove(here: Rtnetlink, name: str) -> None:
 
 
 def _cut_off(here: Rtnetlink, link: str) -> None:
-    """Its address may be another's from now on."""
+    """Its address may be another's from now on. One that is not on a bridge any more is no port."""
     try:
         here.carry_out(rtnetlink.port_disabled(here.index(link)))
     except OSError as error:
-        if not rtnetlink.missing(error):
+        if not rtnetlink.missing(error) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
