@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 INIT   := hatch_build.py tools/compile_init.py reconciler/runtime/launcher/init/init.c
+EXAMPLE := /var/lib/reconciler-examples/box
 PACKAGES := busybox-static containernetworking-plugins docker.io docker-registry gcc git gnupg iproute2 linux-libc-dev openssh-client openssh-server openssl procps strace util-linux xfsprogs
 
 .DEFAULT_GOAL := help
@@ -25,6 +26,7 @@ packages:
 	@tools/packages $(PACKAGES)
 
 run: setup ## start the agent on specs/examples; Ctrl-C leaves the containers
+	$(BIN)/python tools/example_image.py $(EXAMPLE)
 	exec $(BIN)/reconciler run specs/examples
 
 stop: $(STAMP) ## end the agent and every container, and leave nothing
@@ -64,4 +66,4 @@ test-vm: setup ## the tests marked vm, on a kernel with cgroup v2 alone (QEMU, s
 	$(BIN)/python -m tests.vm.run
 
 clean: ## remove what was built here
-	rm -rf $(VENV) reconciler/runtime/launcher/init/static-init .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(dir $(EXAMPLE)) $(VENV) reconciler/runtime/launcher/init/static-init .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

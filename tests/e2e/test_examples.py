@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,17 @@ from tests.e2e.world import CHECKOUT, World
 
 EXAMPLES = sorted((CHECKOUT / "specs" / "examples").rglob("*.y*ml"))
 FINE = {"Running", "Completed"}
+IMAGE = Path("/var/lib/reconciler-examples/box")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> Iterator[None]:
+    """As `make run` makes it."""
+    there = IMAGE.exists()
+    subprocess.run([sys.executable, CHECKOUT / "tools" / "example_image.py", IMAGE], check=True)
+    yield
+    if not there:
+        shutil.rmtree(IMAGE.parent, ignore_errors=True)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
