@@ -39,7 +39,7 @@ TASKS = "executor.tasks"
 """Changed in place too, each task by itself."""
 
 _LASTING = frozenset({"resources.limits.memory", "resources.limits.cpuset"})
-_SIZES = frozenset({"memory", "memorySwap", "disk", "shmSize", "maxSize"})
+_SIZES = frozenset({"memory", "memorySwap", "disk", "shmSize", "maxSize", "ingress", "egress"})
 _DURATIONS = frozenset({"gracePeriod", "initial", "max", "resetAfter", "maxCompletionTime", "shutdownGracePeriod"})
 
 

@@ -22,6 +22,13 @@ class DeviceRates(Part):
     write_iops: Count | None = Field(None, description="Write operations per second.")
 
 
+class NetworkRates(Part):
+    """How fast a pod may use each of its networks."""
+
+    ingress: Size | None = Field(None, description="Bytes received per second, with a unit: 10Mi.")
+    egress: Size | None = Field(None, description="Bytes sent per second, with a unit: 10Mi.")
+
+
 class ResourceAmounts(Part):
     """One set of amounts: the requests or the limits."""
 
@@ -31,6 +38,7 @@ class ResourceAmounts(Part):
     pids: Count | None = Field(None, description="Processes and threads.")
     disk: Size | None = Field(None, description="Disk space of the sandbox, with a unit.")
     io: dict[Text, DeviceRates] = Field(default_factory=dict, description="Rates per block device, by its path.")
+    network: NetworkRates | None = Field(None, description="Rates on each network of its own.")
     cpuset: CpuSet | None = Field(None, description='The CPUs it may run on: "0-3,7".')
     hugepages: dict[Text, Size] = Field(default_factory=dict, description="Huge pages by page size: {2Mi: 64Mi}.")
 

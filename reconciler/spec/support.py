@@ -19,14 +19,14 @@ _WHOLE_FIELDS = {
     "isolators": "isolators",
 }
 _BY_ENGINES = frozenset(
-    {"networks", "ports", "devices", "isolators", "memory_swap", "cpuset", "disk", "io", "hugepages"}
+    {"networks", "ports", "devices", "isolators", "memory_swap", "cpuset", "disk", "io", "hugepages", "network"}
 )
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
 _NATIVE = frozenset({"isolators", "devices", "networks"})
 """Of these, what containers of type mesos have already."""
 
-_LIMITS = frozenset({"memory_swap", "disk"})
+_LIMITS = frozenset({"memory_swap", "network", "disk"})
 """The same of limits."""
 
 _AMOUNTS = {
@@ -35,6 +35,7 @@ _AMOUNTS = {
     "io": "io",
     "cpuset": "cpuset",
     "hugepages": "hugepages",
+    "network": "network",
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from tests.e2e.world import World, sleeper
+from tests.e2e.world import World, document, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
@@ -91,3 +91,57 @@ def test_names_of_a_pod_and_of_its_neighbours_whatever_becomes_of_the_agent(worl
     with world.agent():
         eventually(lambda: "\tback\n" not in read(world, "shop", "hosts"), lambda: read(world, "shop", "hosts"))
     assert Path("/etc/hosts").read_text() == before
+
+
+SERVER = """
+import socket
+with socket.create_server(("0.0.0.0", 80)) as listening:
+    while True:
+        made, _ = listening.accept()
+        with made:
+            while made.recv(1 << 16):
+                pass
+"""
+CLIENT = """
+import json, socket, sys, time
+size, begun = int(sys.argv[2]), time.monotonic()
+with socket.create_connection((sys.argv[1], 80), timeout=20) as made:
+    made.sendall(bytes(size))
+    made.shutdown(socket.SHUT_WR)
+    made.recv(1)
+print(size / (time.monotonic() - begun))
+"""
+
+
+def test_what_a_pod_receives_and_sends_is_limited_and_that_changes_while_it_runs(world: World) -> None:
+    def limited(**rates: str) -> dict[str, object]:
+        return {"limits": {"network": rates}} if rates else {}
+
+    def speed(name: str, to: str, size: int) -> float:
+        return float(world.succeed("exec", name, "--", "python3", "-c", CLIENT, to, str(size)))
+
+    def write(name: str, **rates: str) -> None:
+        command = ["python3", "-c", SERVER]
+        world.write(
+            f"{name}.yaml",
+            document(name, command=command, namespaces=PRIVATE, networks=BRIDGE, resources=limited(**rates)),
+        )
+
+    write("one", ingress="1Mi")
+    write("two")
+    with world.agent():
+        eventually(
+            lambda: world.reconciler("exec", "two", "--", "python3", "-c", CLIENT, "one", "1").returncode == 0, str
+        )
+        eventually(
+            lambda: world.reconciler("exec", "one", "--", "python3", "-c", CLIENT, "two", "1").returncode == 0, str
+        )
+        before = world.rows()["one"]
+        assert 0.2 * 2**20 < speed("two", "one", 1 << 20) < 1.5 * 2**20
+        assert speed("one", "two", 16 << 20) > 4 * 2**20  # what it sends is not limited
+        write("one", egress="1Mi")
+        eventually(lambda: speed("one", "two", 1 << 20) < 1.5 * 2**20, str)
+        assert speed("two", "one", 16 << 20) > 4 * 2**20
+        write("one")
+        eventually(lambda: speed("one", "two", 4 << 20) > 4 * 2**20, str)
+        assert (world.rows()["one"]["pid"], world.rows()["one"]["restarts"]) == (before["pid"], 0)

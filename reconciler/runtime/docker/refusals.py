@@ -21,6 +21,7 @@ _VOLUMES = frozenset({"hostPath", "tmpfs", "volume"})
 _LIMITS = {
     "disk": ("disk", "an engine does not limit what a container writes"),
     "hugepages": ("hugepages", "an engine does not limit huge pages"),
+    "network": ("network", "an engine does not limit rates of networks"),
 }
 _REQUESTS = {
     "memory_swap": "memorySwap",
@@ -29,6 +30,7 @@ _REQUESTS = {
     "io": "io",
     "cpuset": "cpuset",
     "hugepages": "hugepages",
+    "network": "network",
 }
 _OWN_SECURITY = ("seccomp", "no-new-privileges")
 

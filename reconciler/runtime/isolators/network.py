@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, Unsupported
-from reconciler.runtime.isolators import options
+from reconciler.runtime.isolators import network_rates, options
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Limitation
 from reconciler.runtime.isolators.network_etc import Etc
 from reconciler.runtime.isolators.network_usage import NetworkUsage
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from reconciler.runtime.containerizer import ContainerConfig
     from reconciler.runtime.network.record import Record
-    from reconciler.spec.model import ContainerSpec
+    from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class NetworkIsolator(NetworkUsage):
         self._lacking: set[str] = set()  # containers that were not as they were made when last looked at
         self._taken: dict[str, Future[Namespace]] = {}  # for launches that have yet to come so far
         self._etc = Etc(record)
+        self._can_limit = False  # not known yet
         self._boot = proc.boot_id()
 
     def recover(self, containers: Mapping[str, Path]) -> None:
@@ -75,6 +76,7 @@ class NetworkIsolator(NetworkUsage):
         found, seen = list[str](), set[str]()
         if self.name in spec.isolators and not any(requests(spec)):
             found.append(f"spec.isolators.{self.name}: is for containers with networks of their own")
+        found += network_rates.refused(spec, connected=any(requests(spec)))
         for number, request in enumerate(requests(spec)):
             field = f"spec.networks[{number}]" if spec.networks else "spec.ports"
             driver = self._driver(request.network)
@@ -87,6 +89,12 @@ class NetworkIsolator(NetworkUsage):
             else:
                 found += [f"{field}: {why}" for why in driver.check(request)]
         return found
+
+    def foresee(self, spec: ContainerSpec) -> None:
+        if spec.resources.limits.network is not None and not self._can_limit:
+            with contextlib.closing(self._namespaces.take().result()) as namespace:
+                network_rates.probe(namespace)
+            self._can_limit = True
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         lines, looks = [], options.read(config.spec, self)
@@ -109,6 +117,16 @@ class NetworkIsolator(NetworkUsage):
     def isolate(self, context: Context, pid: int) -> None:
         with contextlib.closing(Namespace.of(pid)) as namespace:
             self._attach(context, namespace)
+
+    def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        ingress, egress = _rates(limits)
+        for held in self._record.of(context.name):
+            asked = replace(held.request, ingress=ingress, egress=egress)
+            if held.attachment is None or asked == held.request:
+                continue
+            with contextlib.closing(Namespace.of(context.first[0])) as namespace:
+                network_rates.enforce(namespace, asked)
+            self._record.update(context.name, replace(held, request=asked))
 
     def every(self, context: Context) -> float | None:
         return min((held.interval for held in self._record.of(context.name)), default=None)
@@ -148,6 +166,8 @@ class NetworkIsolator(NetworkUsage):
             attachment = driver.attach(held.request, namespace)
             if not self._record.update(name, replace(held, attachment=attachment)):
                 driver.detach(held.request, attachment)
+            elif held.request.limited:
+                network_rates.enforce(namespace, held.request)
         self._etc.attached(context)
 
     def _detach(self, name: str) -> None:
@@ -177,7 +197,21 @@ def requests(spec: ContainerSpec) -> Iterator[Request]:
     asked: list[tuple[str, str | None]] = [(each.name, each.ip) for each in spec.networks]
     if ports and not asked:
         asked = [(DEFAULT, None)]
+    ingress, egress = _rates(spec.resources.limits)
     for number, (network, ip) in enumerate(asked):
         first = number == 0
-        published = ports if first else ()
-        yield Request(spec.name, network, f"eth{number}", ip, published, default=first, hostname=spec.hostname)
+        yield Request(
+            spec.name,
+            network,
+            f"eth{number}",
+            ip,
+            ports if first else (),
+            default=first,
+            hostname=spec.hostname,
+            ingress=ingress,
+            egress=egress,
+        )
+
+
+def _rates(limits: ResourceAmounts) -> tuple[int | None, int | None]:
+    return (None, None) if limits.network is None else (limits.network.ingress, limits.network.egress)

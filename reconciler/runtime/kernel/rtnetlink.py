@@ -22,7 +22,7 @@ _EXCL, _CREATE = 0x200, 0x400
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 12, 18, 20, 28
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER, _IFLA_BRPORT_STATE = 1, 2, 1, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
@@ -37,7 +37,8 @@ _SIOCGIFINDEX = 0x8933
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """master: index of the bridge it is a port of; kind: "veth", "bridge", …, "" for hardware."""
+    """master: index of the bridge it is a port of; kind: "veth", "bridge", …, "" for hardware; peer: index of what it
+    lies on, or of its other end, in whichever namespace that is."""
 
     index: int
     name: str
@@ -46,6 +47,7 @@ class Link:
     master: int | None
     up: bool
     mtu: int
+    peer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Rtnetlink(Netlink):
             _, _, index, flags, _ = struct.unpack_from("=BxHiII", body)
             told = attributes(body[16:])
             info = attributes(told.get(_IFLA_LINKINFO, b""))
-            master = told.get(_IFLA_MASTER)
+            master, peer = told.get(_IFLA_MASTER), told.get(_IFLA_LINK)
             found.append(
                 Link(
                     index,
@@ -94,6 +96,7 @@ class Rtnetlink(Netlink):
                     struct.unpack("=I", master)[0] if master else None,
                     bool(flags & IFF_UP),
                     struct.unpack("=I", told[_IFLA_MTU])[0],
+                    struct.unpack("=I", peer)[0] if peer else None,
                 )
             )
         return found

@@ -23,6 +23,7 @@ _OF_LIMITS: Mapping[str, Sequence[str]] = {
     "memory_swap": ("cgroups/mem",),
     "pids": ("cgroups/pids",),
     "disk": ("disk/du", "disk/xfs"),
+    "network": ("network",),
 }
 _OF_FIELDS: Mapping[str, Sequence[str]] = {
     "devices": ("linux/devices",),

@@ -37,6 +37,7 @@ class Request:
     ports:    published by this network: the container's first one
     default:  the container's way to everywhere else leads through it: its first one
     hostname: which others there know it by too, if it is not its name
+    ingress, egress:  bytes per second that it may receive and send there; None: as many as it can
     """
 
     container: str
@@ -46,6 +47,12 @@ class Request:
     ports: tuple[Port, ...] = ()
     default: bool = True
     hostname: str | None = None
+    ingress: int | None = None
+    egress: int | None = None
+
+    @property
+    def limited(self) -> bool:
+        return self.ingress is not None or self.egress is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "resources.requests.io": {"resources": {"requests": {"io": {"/dev/sda": {"readBps": "1Mi"}}}}},
     "resources.requests.cpuset": {"resources": {"requests": {"cpuset": "0"}}},
     "resources.requests.hugepages": {"resources": {"requests": {"hugepages": {"2Mi": "2Mi"}}}},
+    "resources.requests.network": {"resources": {"requests": {"network": {"egress": "1Mi"}}}},
+    "resources.limits.network": {"resources": {"limits": {"network": {"ingress": "1Mi"}}}},
     "resources.limits.disk": {"resources": {"limits": {"disk": "1Mi"}}},
     "resources.limits.hugepages": {"resources": {"limits": {"hugepages": {"2Mi": "2Mi"}}}},
     "namespaces.user": {"namespaces": {"user": "private"}},
@@ -148,6 +150,7 @@ def paths() -> list[str]:
     """Of each field of a container; below one that is named as a whole, no further."""
     whole = {"env", "uris", "executor", "healthChecks", "backoff", "dependsOn", "containers", "initContainers"}
     whole |= {"rlimits", "security.capabilities", "resources.limits.io", "resources.requests.io"}
+    whole |= {"resources.limits.network", "resources.requests.network"}
     found: list[str] = []
     waiting = [field.path.removeprefix("spec.") for field in describe("spec").fields]  # type: ignore[union-attr]
     while waiting:

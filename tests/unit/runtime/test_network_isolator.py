@@ -210,3 +210,25 @@ def test_a_record_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: Path)
     driver = Driver()
     isolator_of(tmp_path, driver).recover({"shop": tmp_path})
     assert driver.recovered == [] and not list((tmp_path / DIRECTORY).iterdir())
+
+
+def limited(**rates: str) -> dict[str, Any]:
+    return {"resources": {"limits": {"network": rates}}}
+
+
+def test_rates_go_with_each_network_of_a_containers_own_and_are_refused_without_one() -> None:
+    told = [(each.ingress, each.egress) for each in requests(spec(**TWO, **limited(egress="1Ki")))]
+    assert told == [(None, 1024), (None, 1024)]
+    isolator = isolator_of(Path("/nowhere"), Driver())
+    assert isolator.refuses(spec(**TWO, **limited(ingress="1Ki"))) == []
+    assert isolator.refuses(spec(**limited(ingress="1Ki"))) == [
+        "spec.resources.limits.network: is for containers with networks of their own"
+    ]
+
+
+@pytest.mark.parametrize("security", [{"privileged": True}, {"capabilities": {"add": ["NET_ADMIN"]}}], ids=repr)
+def test_who_could_take_the_limit_of_what_he_sends_away_is_not_given_one(security: dict[str, Any]) -> None:
+    isolator = isolator_of(Path("/nowhere"), Driver())
+    assert isolator.refuses(spec(**TWO, **limited(egress="1Ki"), security=security)) == [
+        "spec.resources.limits.network.egress: with the capability NET_ADMIN the container could take it away"
+    ]

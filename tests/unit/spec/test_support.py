@@ -48,6 +48,7 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
     ("written", "field"),
     [
         ({"resources": {"requests": {"disk": 1}}}, "resources.requests.disk"),
+        ({"resources": {"requests": {"network": {"egress": 1}}}}, "resources.requests.network"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
     ],
 )
