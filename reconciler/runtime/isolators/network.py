@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT = "bridge"
+_AT_ONCE = 1.0  # seconds that a new agent waits for what an earlier one left to be undone
+_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 
 
 class NetworkIsolator(NetworkUsage):
@@ -55,6 +59,7 @@ class NetworkIsolator(NetworkUsage):
         self._namespaces = namespaces
         self._lacking: set[str] = set()  # containers that were not as they were made when last looked at
         self._taken: dict[str, Future[Namespace]] = {}  # for launches that have yet to come so far
+        self._stale: dict[str, threading.Lock] = {}  # what an earlier agent left, as long as it is not undone
         self._etc = Etc(record)
         self._can_limit = False  # not known yet
         self._boot = proc.boot_id()
@@ -64,11 +69,11 @@ class NetworkIsolator(NetworkUsage):
         found = self._record.all()
         for driver in self._drivers:
             driver.recover([held for lines in found.values() for held in lines if held.driver == driver.name])
-        for name in found.keys() - containers.keys():
-            try:
-                self._detach(name)
-            except (OSError, ReconcilerError) as error:
-                log.warning("%s: its networks could not be undone yet: %s", name, error)
+        self._stale = {name: threading.Lock() for name in found.keys() - containers.keys()}
+        if self._stale:
+            undoing = threading.Thread(target=self._undo_stale, name="networks of an earlier agent", daemon=True)
+            undoing.start()
+            undoing.join(_AT_ONCE)  # a plugin that takes its time holds up nobody else
         if containers:
             self._etc.changed(next(iter(containers.values())).parent)
 
@@ -97,6 +102,7 @@ class NetworkIsolator(NetworkUsage):
             self._can_limit = True
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
+        self._settle(config.name)
         lines, looks = [], options.read(config.spec, self)
         for request in requests(config.spec):
             driver = self._driver(request.network)
@@ -151,6 +157,7 @@ class NetworkIsolator(NetworkUsage):
         self._lacking.discard(context.name)
         if (taken := self._taken.pop(context.name, None)) is not None:
             taken.add_done_callback(_close)
+        self._settle(context.name)
         self._detach(context.name)
         self._etc.cleanup(context)
 
@@ -169,6 +176,27 @@ class NetworkIsolator(NetworkUsage):
             elif held.request.limited:
                 network_rates.enforce(namespace, held.request)
         self._etc.attached(context)
+
+    def _undo_stale(self) -> None:
+        """In a thread of its own, until all is undone, later each time."""
+        pause = _FIRST_RETRY
+        while True:
+            for name in list(self._stale):
+                try:
+                    self._settle(name)
+                except (OSError, ReconcilerError) as error:
+                    log.warning("%s: its networks could not be undone yet, which is tried again: %s", name, error)
+            if not self._stale:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, _LAST_RETRY)
+
+    def _settle(self, name: str) -> None:
+        """Undo what an earlier agent left under that name, once: what comes after may bear the same names."""
+        with self._stale.get(name, contextlib.nullcontext()):
+            if name in self._stale:
+                self._detach(name)
+                del self._stale[name]
 
     def _detach(self, name: str) -> None:
         for held in reversed(self._record.of(name)):

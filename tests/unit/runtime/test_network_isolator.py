@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.errors import Retryable
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolators import network
 from reconciler.runtime.isolators.isolator import Context
 from reconciler.runtime.isolators.namespaces import NamespacesIsolator
 from reconciler.runtime.isolators.network import NetworkIsolator, requests
@@ -30,6 +33,7 @@ class Driver:
     name: str = "test"
     fails: str = ""
     wrong: str | None = None
+    keeps: str | None = None  # why it cannot detach
     attached: list[str] = field(default_factory=list)
     detached: list[tuple[str, Attachment | None]] = field(default_factory=list)
     recovered: list[Held] = field(default_factory=list)
@@ -48,6 +52,8 @@ class Driver:
         return Attachment((f"10.0.0.{len(self.attached)}/24",), dns={"search": ("a",)}, details={"n": 1})
 
     def detach(self, request: Request, attachment: Attachment | None) -> None:
+        if self.keeps is not None:
+            raise Retryable(self.keeps)
         self.detached.append((request.ifname, attachment))
 
     def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
@@ -202,6 +208,40 @@ def test_a_half_made_attachment_is_handed_over_without_one(tmp_path: Path) -> No
     isolator_of(tmp_path, later).recover({})  # its agent died, and the container is no more
     assert [(ifname, given is None) for ifname, given in later.detached] == [("eth1", True), ("eth0", False)]
     assert not (tmp_path / DIRECTORY).exists()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "_AT_ONCE", 0.02)
+    monkeypatch.setattr(network, "_FIRST_RETRY", 0.02)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_what_an_earlier_agent_left_is_undone_before_the_name_is_used_again(tmp_path: Path) -> None:
+    """And again until it is: the next attachment would bear the same names."""
+    prepare(isolator_of(tmp_path, Driver()), tmp_path, **TWO)
+    driver = Driver(keeps="the plugin is not there")
+    isolator = isolator_of(tmp_path, driver)
+    isolator.recover({})  # after a reboot, say
+    with pytest.raises(Retryable, match="the plugin is not there"):
+        isolator.prepare(config(tmp_path, **TWO), context(tmp_path))
+    driver.keeps = None
+    prepare(isolator, tmp_path, **TWO)
+    assert [ifname for ifname, _ in driver.detached] == ["eth1", "eth0"]
+    assert driver.attached == ["eth0", "eth1"]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_what_an_earlier_agent_left_is_undone_however_long_it_takes(tmp_path: Path) -> None:
+    prepare(isolator_of(tmp_path, Driver()), tmp_path, **TWO)
+    driver = Driver(keeps="not now")
+    isolator_of(tmp_path, driver).recover({})
+    assert (tmp_path / DIRECTORY / "shop.json").exists()
+    driver.keeps = None
+    deadline = time.monotonic() + 20
+    while (tmp_path / DIRECTORY).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_record_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: Path) -> None:
