@@ -28,6 +28,7 @@ class AgentOptions:
     user_ids: str | None = None
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
+    registry_mirrors: tuple[str, ...] = ()
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     max_restarts_per_hour: int = 100
@@ -48,6 +49,7 @@ class AgentOptions:
             user_ids=self.user_ids,
             insecure_registries=self.insecure_registries,
             registry_auth=self.registry_auth,
+            registry_mirrors=self.registry_mirrors,
             hooks=self.asked(),
             network_cni_config_dir=self.network_cni_config_dir,
             network_cni_plugins_dir=self.network_cni_plugins_dir,
@@ -78,6 +80,7 @@ class AgentOptions:
             user_ids=_word(flags.get("user_ids")),
             insecure_registries=_words(flags.get("insecure_registries")) or (),
             registry_auth=_word(flags.get("registry_auth")),
+            registry_mirrors=_words(flags.get("registry_mirrors")) or (),
             network_cni_config_dir=_word(flags.get("network_cni_config_dir")),
             network_cni_plugins_dir=_words(flags.get("network_cni_plugins_dir")),
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),

@@ -24,6 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--user-ids", metavar="FIRST-LAST", help="host ids for user namespaces of containers")
     group.add_argument("--insecure-registries", metavar="LIST", help="HOST[:PORT] to speak to in plain HTTP")
+    group.add_argument("--registry-mirrors", metavar="LIST", help="REGISTRY=MIRROR[:PORT], asked before the registry")
     group.add_argument("--registry-auth", metavar="FILE", help="credentials for registries, as Docker's config.json")
     group.add_argument(
         "--network-cni-config-dir", metavar="DIR", help="configurations of CNI networks (default: /etc/cni/net.d)"
@@ -45,6 +46,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--hook-timeout", metavar="DURATION", help="what each hook may take (default: 10s)")
 
 
+def _mirrors(text: str | None) -> tuple[str, ...]:
+    found = _listed(text) or ()
+    for each in found:
+        if not all(each.partition("=")) or "/" in each:
+            message = f"--registry-mirrors: {each!r} is not REGISTRY=MIRROR[:PORT], such as docker.io=mirror.example"
+            raise ReconcilerError(message)
+    return found
+
+
 def chosen(args: argparse.Namespace) -> AgentOptions:
     if args.docker_agent_image is not None:
         raise ReconcilerError("--docker-agent-image is not supported yet; leave it out")
@@ -59,6 +69,7 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         user_ids=args.user_ids,
         insecure_registries=_listed(args.insecure_registries) or (),
         registry_auth=_path(args.registry_auth),
+        registry_mirrors=_mirrors(args.registry_mirrors),
         network_cni_config_dir=_path(args.network_cni_config_dir),
         network_cni_plugins_dir=_paths(args.network_cni_plugins_dir),
         max_restarts_per_hour=_restarts(args.max_restarts_per_hour),

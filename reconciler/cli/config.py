@@ -49,6 +49,7 @@ KNOWN = REPEATED | frozenset(
         "poll_interval",
         "require_signed",
         "insecure_registries",
+        "registry_mirrors",
     }
     | {"registry_auth", "max_restarts_per_hour", "network_cni_config_dir", "network_cni_plugins_dir"}
 )

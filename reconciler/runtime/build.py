@@ -39,7 +39,8 @@ _END_SECONDS = 5.0
 class RuntimeSettings:
     """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
     namespaces of containers may have, FIRST-LAST. insecure_registries: spoken to in plain HTTP. registry_auth: a
-    file with credentials, as Docker's config.json. hooks: asked in a launch, once what it fetches is there.
+    file with credentials, as Docker's config.json. registry_mirrors: REGISTRY=MIRROR, asked first. hooks: asked in a
+    launch, once what it fetches is there.
     executor_…: seconds that a custom executor has to subscribe, and to come back."""
 
     root: Path
@@ -52,6 +53,7 @@ class RuntimeSettings:
     user_ids: str | None = None
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
+    registry_mirrors: tuple[str, ...] = ()
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     hooks: Hooks | None = None
@@ -171,7 +173,7 @@ def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Conta
         notify=notify,
         left_out=left_out,
         hooks=settings.hooks,
-        access=Access(settings.insecure_registries, settings.registry_auth),
+        access=Access(settings.insecure_registries, settings.registry_auth, settings.registry_mirrors),
     )
 
 

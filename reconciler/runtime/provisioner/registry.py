@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import hashlib
 import ipaddress
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import requests
 
 _TIMEOUT = (10.0, 30.0)  # seconds: to connect, between two pieces of an answer
-_ATTEMPTS = 5
+_ATTEMPTS, _OF_A_MIRROR = 5, 2
 _CHUNK = 1 << 18
 _SAY_SECONDS = 1.0
 _MIB = 1 << 20
@@ -47,10 +48,16 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Access:
     """insecure: registries, as references name them, that are spoken to in plain HTTP; loopback always is. auth: a file
-    in the form of Docker's config.json."""
+    in the form of Docker's config.json. mirrors: REGISTRY=MIRROR, asked in this order before the registry itself."""
 
     insecure: Collection[str] = ()
     auth: str | None = None
+    mirrors: Sequence[str] = ()
+
+    def places(self, registry: str) -> list[str]:
+        """Where its images are, in the order of asking."""
+        pairs = (each.partition("=") for each in self.mirrors)
+        return [*(mirror for name, _, mirror in pairs if name == registry), registry]
 
     def scheme(self, registry: str) -> str:
         return "http" if registry in self.insecure or _loopback(registry) else "https"
@@ -79,29 +86,81 @@ def _loopback(registry: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened(remote: Remote, access: Access, directory: Path, say: Say, check: Check) -> Iterator[Registry]:
+def opened(remote: Remote, access: Access, directory: Path, say: Say, check: Check) -> Iterator[Mirrored]:
     """directory: for what is being fetched."""
     import requests
 
     with requests.Session() as session:
         session.auth = lambda request: request  # never what ~/.netrc says
-        yield Registry(remote, access, session, directory, say, check)
+        found = [replace(remote, registry=place) for place in access.places(remote.registry)]
+        mirrors = [Registry(each, access, session, say, check, _OF_A_MIRROR) for each in found[:-1]]
+        yield Mirrored([*mirrors, Registry(remote, access, session, say, check)], directory)
 
 
 class _Transient(Exception):
     """Worth another attempt."""
 
 
+class Mirrored:
+    """An image in its mirrors and its registry. The first that can say what it is does; layers, known by their digests,
+    may come from each of those after."""
+
+    def __init__(self, places: Sequence[Registry], directory: Path) -> None:
+        self._places, self._directory = list(places), directory
+
+    def describe(self) -> Described:
+        while True:
+            try:
+                return self._places[0].describe()
+            except BadImage as error:
+                self._next(error)
+
+    def _next(self, error: BadImage) -> None:
+        """That one is not asked again."""
+        if len(self._places) == 1:
+            raise error
+        place = self._places.pop(0)
+        place.say(f"{error}; asking {self._places[0].remote.registry}")
+
+    @contextlib.contextmanager
+    def open(self, layer: Layer) -> Iterator[IO[bytes]]:
+        assert layer.blob is not None
+        path = self._directory / layer.blob.hex
+        try:
+            with path.open("w+b") as file:
+                self._fetch(layer.blob, file)
+                file.seek(0)
+                yield file
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _fetch(self, blob: Blob, file: IO[bytes]) -> None:
+        while True:
+            try:
+                self._places[0].fetch(blob, file)
+                if len(self._places) > 1:  # else whoever unpacks it sees to that
+                    file.seek(0)
+                    found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"  # type: ignore[arg-type]
+                    if found != blob.digest:
+                        raise BadImage(f"{self._places[0].remote.registry}: {blob.digest} has another content there")
+                return
+            except BadImage as error:
+                self._next(error)
+                file.seek(0)
+                file.truncate()
+
+
 @dataclass
 class Registry:
-    """One image of one. token: what to send as Authorization, once it was asked for."""
+    """One image in one place. attempts: at each document and layer. token: what to send as Authorization, once it was
+    asked for."""
 
     remote: Remote
     access: Access
     session: requests.Session
-    directory: Path
     say: Say
     check: Check
+    attempts: int = _ATTEMPTS
     token: str | None = field(default=None, repr=False)
 
     # ---- what it has
@@ -138,20 +197,8 @@ class Registry:
                     raise BadImage(f"{path} is larger than {manifests.LARGEST} bytes")
             return bytes(data)
 
-    @contextlib.contextmanager
-    def open(self, layer: Layer) -> Iterator[IO[bytes]]:
-        assert layer.blob is not None
-        path = self.directory / layer.blob.hex
-        try:
-            with path.open("w+b") as file:
-                self._fetch(layer.blob, file)
-                file.seek(0)
-                yield file
-        finally:
-            path.unlink(missing_ok=True)
-
-    def _fetch(self, blob: Blob, file: IO[bytes]) -> None:
-        """Where an attempt broke off the next one goes on, if the registry can."""
+    def fetch(self, blob: Blob, file: IO[bytes]) -> None:
+        """Into an empty file. Where an attempt broke off the next one goes on, if the registry can."""
         told = 0.0
 
         def attempt() -> None:
@@ -183,7 +230,7 @@ class Registry:
         import urllib3
 
         wait = 1.0
-        for left in reversed(range(_ATTEMPTS)):
+        for left in reversed(range(self.attempts)):
             self.check()
             try:
                 return attempt()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.errors import Retryable
+from reconciler.runtime.provisioner.store import Store
 from tests import images, registry
 from tests.integration.images.test_running import kept, provided
 from tests.integration.runtime.world import World
@@ -61,6 +63,31 @@ async def test_a_token_is_asked_for_once_and_a_broken_download_goes_on_where_it_
     ranges = [asked for _, path, _, asked in server.asked if path.endswith(last)]
     assert ranges[0] is None and len(ranges) == 2 and 0 < int((ranges[1] or "")[6:-1]) <= 700_000
     assert sum(path == "/token" for _, path, _, _ in server.asked) == 1
+
+
+async def test_mirrors_are_asked_first_and_what_they_lack_comes_from_the_registry(
+    world: World, server: Stub, layout: Path
+) -> None:
+    """One is away, one has all, then lies about a layer, then answers nothing."""
+    with registry.stub(layout) as mirror:
+        origin, last = f"localhost:{server.port}", server.layers()[-1]
+        mirrors = (f"{origin}=127.0.0.1:9", f"{origin}=127.0.0.1:{mirror.port}", "other.example=127.0.0.1:9")
+        world.settings = replace(world.settings, registry_mirrors=mirrors)
+        async with world.agent() as agent:
+            assert await agent.run("a", **await provided(agent, "a", f"{origin}/box")) == ["hello"]
+            assert server.asked == [] and any(path.endswith(last) for _, path, _, _ in mirror.asked)
+            await agent.destroy("a")
+            for place, fault, asked in ((last, lambda answer, body: bytes(len(body)), last), ("/v2/", gone, "latest")):
+                Store(world.root / "images").prune([])
+                mirror.faults[place] = fault
+                server.asked.clear()
+                await provided(agent, "b", f"{origin}/box", "Always")
+                assert any(path.endswith(asked) for _, path, _, _ in server.asked)
+                assert len(kept(world)["layers"]) == 2
+
+
+def gone(answer: Answering, body: bytes) -> None:
+    answer.send(503, b"{}")
 
 
 @pytest.mark.parametrize(
