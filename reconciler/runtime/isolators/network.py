@@ -158,8 +158,9 @@ class NetworkIsolator(NetworkUsage):
         if (taken := self._taken.pop(context.name, None)) is not None:
             taken.add_done_callback(_close)
         self._settle(context.name)
+        named = context.name in self._record.all()
         self._detach(context.name)
-        self._etc.cleanup(context)
+        self._etc.cleanup(context, named=named)
 
     def _connect(self, context: Context) -> None:
         with contextlib.closing(self._taken.pop(context.name).result()) as namespace:

@@ -72,13 +72,15 @@ class Etc:
         given = [held.attachment.dns for held in self._record.of(context.name) if held.attachment is not None]
         if any(given):
             etc.rewrite(context.runtime_dir, etc.RESOLVER, names.resolver(given, etc.resolvers_of_the_host()))
-        if (text := names.hosts(self._pods()).get(context.name)) is not None:
+        if (text := names.hosts(self._pods(), context.name).get(context.name)) is not None:
             etc.rewrite(context.runtime_dir, etc.HOSTS, text)
         self.changed(context.runtime_dir.parent)
 
-    def cleanup(self, context: Context) -> None:
+    def cleanup(self, context: Context, *, named: bool) -> None:
+        """named: others know its name."""
         etc.remove(context.runtime_dir)
-        self.changed(context.runtime_dir.parent)
+        if named:
+            self.changed(context.runtime_dir.parent)
 
     def changed(self, directory: Path) -> None:
         """directory: of the runtime directories of all. However often it is said meanwhile, they are written once

@@ -29,8 +29,8 @@ class Pod:
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def hosts(pods: Iterable[Pod]) -> dict[str, str]:
-    """hosts(5) of each, by its name; the others are in the order of their names."""
+def hosts(pods: Iterable[Pod], only: str | None = None) -> dict[str, str]:
+    """hosts(5) of each, or of one, by its name; the others are in the order of their names."""
     known = sorted(pods, key=lambda pod: pod.name)
     taken = {name for pod in known for name in (pod.name, *pod.nested)} | {"localhost"}
     there: dict[str, list[tuple[str, str]]] = {}
@@ -38,7 +38,7 @@ def hosts(pods: Iterable[Pod]) -> dict[str, str]:
         alias = [pod.hostname] if pod.hostname is not None and pod.hostname not in taken else []
         for network, addresses in pod.networks.items():
             there.setdefault(network, []).append((pod.name, _lines(addresses, [pod.name, *pod.nested, *alias])))
-    return {pod.name: _hosts(pod, there) for pod in known}
+    return {pod.name: _hosts(pod, there) for pod in known if only in (None, pod.name)}
 
 
 def _hosts(own: Pod, there: Mapping[str, Sequence[tuple[str, str]]]) -> str:
