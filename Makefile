@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 INIT   := hatch_build.py tools/compile_init.py reconciler/runtime/launcher/init/init.c
 EXAMPLE := /var/lib/reconciler-examples/box
-PACKAGES := busybox-static containernetworking-plugins docker.io docker-registry gcc git gnupg iproute2 linux-libc-dev openssh-client openssh-server openssl procps strace util-linux xfsprogs
+PACKAGES := busybox-static catatonit containernetworking-plugins docker.io docker-registry gcc git gnupg iproute2 linux-libc-dev openssh-client openssh-server openssl procps strace util-linux xfsprogs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm clean packages
+.PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm image clean packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -64,6 +64,10 @@ test-vm: setup ## the tests marked vm, on a kernel with cgroup v2 alone (QEMU, s
 	@tools/packages qemu-system-x86 kmod
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,vm]'
 	$(BIN)/python -m tests.vm.run
+
+image: setup ## build the image reconciler:VERSION of an agent in a container, of what Debian and PyPI offer (root, an engine)
+	@tools/packages mmdebstrap docker.io
+	tools/image $(BIN)/pip
 
 clean: ## remove what was built here
 	rm -rf $(dir $(EXAMPLE)) $(VENV) reconciler/runtime/launcher/init/static-init .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

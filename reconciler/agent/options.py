@@ -32,6 +32,7 @@ class AgentOptions:
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     max_restarts_per_hour: int = 100
+    docker_agent_image: str | None = None
     hooks: tuple[str, ...] = ()
     hook_timeout: float = 10.0
     executor_registration_timeout: float = 60.0
@@ -46,6 +47,7 @@ class AgentOptions:
             launcher=self.launcher,
             isolation=self.isolation,
             cgroups_root=self.cgroups_root,
+            docker_agent_image=self.docker_agent_image,
             user_ids=self.user_ids,
             insecure_registries=self.insecure_registries,
             registry_auth=self.registry_auth,
@@ -84,6 +86,7 @@ class AgentOptions:
             network_cni_config_dir=_word(flags.get("network_cni_config_dir")),
             network_cni_plugins_dir=_words(flags.get("network_cni_plugins_dir")),
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),
+            docker_agent_image=_word(flags.get("docker_agent_image")),
             hooks=_words(flags.get("hooks")) or (),
             hook_timeout=_number(flags.get("hook_timeout"), 10.0),
             executor_registration_timeout=_number(flags.get("executor_registration_timeout"), 60.0),

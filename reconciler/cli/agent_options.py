@@ -8,6 +8,7 @@ from typing import Any
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import absolute
 from reconciler.errors import ReconcilerError
+from reconciler.runtime.build import ONLY_DOCKER
 
 _MOST_RESTARTS = 1000
 _LONGEST_WAIT = 24 * 3600.0  # for an executor
@@ -35,7 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-restarts-per-hour", metavar="N", help="of one container, after failures; 0: no limit (default: 100)"
     )
-    group.add_argument("--docker-agent-image", metavar="IMAGE", help="not supported yet")
+    group.add_argument(
+        "--docker-agent-image", metavar="IMAGE", help="the agent runs in a container: executors too, of this image"
+    )
     group.add_argument(
         "--executor-registration-timeout", metavar="DURATION", help="a custom executor has to subscribe (default: 1m)"
     )
@@ -56,16 +59,15 @@ def _mirrors(text: str | None) -> tuple[str, ...]:
 
 
 def chosen(args: argparse.Namespace) -> AgentOptions:
-    if args.docker_agent_image is not None:
-        raise ReconcilerError("--docker-agent-image is not supported yet; leave it out")
     from reconciler.runtime.hooks.hooks import MOST_SECONDS
 
     return AgentOptions(
-        containerizers=_listed(args.containerizers),
+        containerizers=_containerizers(args.containerizers, args.docker_agent_image),
         isolation=_listed(args.isolation),
         launcher=args.launcher,
         cgroups_root=args.cgroups_root or "reconciler",
         node_labels=_labels(args.node_label),
+        docker_agent_image=args.docker_agent_image,
         user_ids=args.user_ids,
         insecure_registries=_listed(args.insecure_registries) or (),
         registry_auth=_path(args.registry_auth),
@@ -77,6 +79,13 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         hook_timeout=_seconds("--hook-timeout", args.hook_timeout, AgentOptions().hook_timeout, MOST_SECONDS),
         **_of_executors(args),
     )
+
+
+def _containerizers(given: str | None, agent_image: str | None) -> tuple[str, ...] | None:
+    found = _listed(given)
+    if agent_image is not None and set(found or ()) - {"docker"}:
+        raise ReconcilerError(f"--containerizers {given}: with --docker-agent-image only docker: {ONLY_DOCKER}")
+    return found
 
 
 def _of_executors(args: argparse.Namespace) -> dict[str, Any]:

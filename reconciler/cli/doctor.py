@@ -19,10 +19,12 @@ MINIMUM_KERNEL = (5, 15)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launcher", metavar="linux|posix", help="look with this launcher in mind")
+    parser.add_argument("--docker-agent-image", metavar="IMAGE", help="look with an agent in a container in mind")
 
 
 def run(args: argparse.Namespace, places: Places) -> int:
     findings = [*_host(args.launcher), *_isolators(args.launcher, places), *_state(places)]
+    findings[1:1] = _containerizers(args.docker_agent_image, places)
     if args.output == "json":
         print(json.dumps([{"check": name, "ok": ok, "finding": text} for name, ok, text in findings], indent=2))
     else:
@@ -61,6 +63,23 @@ def _host(wanted: str | None) -> list[Finding]:
     kinds = sorted(entry.name for entry in os.scandir("/proc/self/ns") if not entry.name.endswith("_for_children"))
     found.append(("namespaces", True, ", ".join(kinds)))
     return [*found, *_user_namespaces()]
+
+
+def _containerizers(image: str | None, places: Places) -> list[Finding]:
+    """Which there are, and why no others: by that flag, or the last agent's."""
+    from reconciler.agent.lock import remembered_flags
+    from reconciler.agent.options import AgentOptions
+    from reconciler.runtime.build import ONLY_DOCKER, containerizers
+
+    options = AgentOptions.remembered(remembered_flags(places))
+    image = image or options.docker_agent_image
+    if image is not None:
+        return [("containers", True, f"docker only, with --docker-agent-image {image}: {ONLY_DOCKER}")]
+    try:
+        found = containerizers(options.settings(places, "doctor"))
+    except ReconcilerError as error:
+        return [("containers", False, error.message)]
+    return [("containers", True, ", ".join(found))]
 
 
 def _init() -> Finding:

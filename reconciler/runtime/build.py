@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec
 
 CONTAINERIZERS = ("docker", "mesos")
+ONLY_DOCKER = "the agent runs in a container of its own, and what it forked there would end with that"
 NAMED_ONLY = frozenset({"disk/xfs"})
 DEFAULT = "default"  # in `isolation`: every isolator of our own
 LAUNCHERS = ("linux", "posix")
@@ -39,14 +40,15 @@ _END_SECONDS = 5.0
 class RuntimeSettings:
     """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
     namespaces of containers may have, FIRST-LAST. insecure_registries: spoken to in plain HTTP. registry_auth: a
-    file with credentials, as Docker's config.json. registry_mirrors: REGISTRY=MIRROR, asked first. hooks: asked in a
-    launch, once what it fetches is there.
+    file with credentials, as Docker's config.json. registry_mirrors: REGISTRY=MIRROR, asked first. docker_agent_image: we
+    run in a container, of this image. hooks: asked in a launch, once what it fetches is there.
     executor_…: seconds that a custom executor has to subscribe, and to come back."""
 
     root: Path
     runtime_dir: Path
     owner: str
     containerizers: tuple[str, ...] | None = None
+    docker_agent_image: str | None = None
     launcher: str | None = None
     isolation: tuple[str, ...] | None = None
     cgroups_root: str = "reconciler"
@@ -90,6 +92,8 @@ def choose_launcher(wanted: str | None) -> tuple[str, str]:
 
 def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
     """What the spec asks for and this host's launcher, or any engine, cannot give, a sentence each."""
+    if settings.docker_agent_image is not None and spec.type != "docker":
+        return [f"spec.type: {spec.type}: with --docker-agent-image only docker: {ONLY_DOCKER}"]
     if spec.type == "docker":
         from reconciler.runtime.docker import refusals
 
@@ -142,10 +146,12 @@ def build(settings: RuntimeSettings, notify: Callable[[str], None]) -> Runtime:
 
 def containerizers(settings: RuntimeSettings) -> tuple[str, ...]:
     """Those asked for, in that order; else mesos, and docker where an engine answers or may have a container of ours.
-    Raises Terminal for a name that is none."""
+    For an agent in a container docker alone. Raises Terminal for a name that is none."""
     from reconciler.runtime.docker import naming, wire
     from reconciler.runtime.docker.marks import Marks
 
+    if settings.docker_agent_image is not None:
+        return ("docker",)
     if (asked := settings.containerizers) is not None:
         if unknown := [name for name in asked if name not in CONTAINERIZERS]:
             there_are = ", ".join(CONTAINERIZERS)
@@ -178,19 +184,24 @@ def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Conta
 
 
 def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Containerizer:
+    from reconciler.runtime.docker.contained import InContainers
     from reconciler.runtime.docker.containerizer import DockerContainerizer
     from reconciler.runtime.docker.engine import Engine
-    from reconciler.runtime.docker.executors import ByKeeper, Executors
+    from reconciler.runtime.docker.executors import Begin, ByKeeper, Executors
     from reconciler.runtime.docker.marks import Marks
     from reconciler.runtime.docker.naming import url_of
     from reconciler.runtime.kernel import cgroups
 
     url, marks = url_of(os.environ), Marks(settings.root)
+    engine = Engine(url)
+    begin: Begin = ByKeeper(settings.runtime_dir)
+    if (image := settings.docker_agent_image) is not None:
+        begin = InContainers(engine, image, settings.owner)
     return DockerContainerizer(
-        engine=Engine(url),
+        engine=engine,
         isolators=_cgroup_isolators(cgroups.read_map()),
         marks=marks,
-        executors=Executors(marks, url, settings.runtime_dir, ByKeeper(settings.runtime_dir)),
+        executors=Executors(marks, url, settings.runtime_dir, begin),
         owner=settings.owner,
         fetcher=fetcher,
         notify=notify,

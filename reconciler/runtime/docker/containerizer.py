@@ -154,7 +154,7 @@ class DockerContainerizer:
         for name in self._known() - found.keys():
             self._missing(name, began, seen.get(name, Look()))
         alive = [self._all[name] for name in found if name in self._all]
-        await self._executors.ensure([each for each in alive if each.id and each.termination is None], seen)
+        self._executors.ensure([each for each in alive if each.id and each.termination is None], seen)
         if was_lost:
             for name in self._known():
                 self._notify(name)
@@ -393,5 +393,5 @@ class DockerContainerizer:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        self._executors.close()
+        await self._executors.close()
         self._engine.close()

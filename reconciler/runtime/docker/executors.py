@@ -12,11 +12,12 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from reconciler.errors import ReconcilerError
 from reconciler.runtime.docker.executor import executor, record
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.docker.tracked import Tracked
@@ -90,28 +91,36 @@ class Executors:
     def __init__(self, marks: Marks, url: str, runtime_dir: Path, begin: Begin) -> None:
         self._marks, self._url, self._runtime_dir, self._begin = marks, url, runtime_dir, begin
         self._begun: dict[str, float] = {}
+        self._beginning: set[asyncio.Task[None]] = set()
         self.note = ""
 
     async def look(self, names: Iterable[str]) -> dict[str, Look]:
         return await asyncio.to_thread(lambda: {name: look(self._marks, name) for name in names})
 
-    async def ensure(self, containers: Iterable[Tracked], seen: dict[str, Look]) -> None:
-        """Begin those that are not there; without one a container runs on, and it is tried again at the next look."""
+    def ensure(self, containers: Iterable[Tracked], seen: Mapping[str, Look]) -> None:
+        """Begin those that are not there, and wait for none; it is tried again at the next look."""
         for container in containers:
             at_work = container.name in seen and seen[container.name].pid is not None
-            if at_work or self._begun.get(container.id, 0.0) > time.monotonic() - AGAIN_SECONDS:
-                continue
-            self._begun[container.id] = time.monotonic()
-            try:
-                await self._begin.begin(self._order(container))
-                self.note = ""
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep us from looking
-                if not self.note:
-                    log.warning("%s: no executor: %s", container.name, error)
-                self.note = (
-                    f"{container.name} has no executor: {error}; it runs on, and how it ends is lost if it is removed "
-                    "from the engine while no agent runs; it is tried again"
-                )
+            if not at_work and self._begun.get(container.id, 0.0) <= time.monotonic() - AGAIN_SECONDS:
+                self._begun[container.id] = float("inf")
+                task = asyncio.create_task(self._ensure(container), name=f"executor of {container.name}")
+                self._beginning.add(task)
+                task.add_done_callback(self._beginning.discard)
+
+    async def _ensure(self, container: Tracked) -> None:
+        try:
+            await self._begin.begin(self._order(container))
+            self.note = ""
+        except (OSError, ReconcilerError) as error:
+            if not self.note:
+                log.warning("%s: no executor: %s", container.name, error)
+            self.note = (
+                f"{container.name} has no executor: {error}; it runs on, and how it ends is lost if it is removed "
+                "from the engine while no agent runs; it is tried again"
+            )
+        finally:
+            if container.termination is None:
+                self._begun[container.id] = time.monotonic()
 
     def _order(self, container: Tracked) -> Json:
         mark, runtime = str(self._marks.path(container.name)), str(self._runtime_dir)
@@ -134,12 +143,15 @@ class Executors:
     async def dismiss(self, container: Tracked) -> None:
         """The container is gone from the engine: so is its executor, and what that had."""
         seen = (await self.look([container.name]))[container.name]
-        await self._begin.end(container.name, seen.pid)
         self._begun.pop(container.id, None)
+        await self._begin.end(container.name, seen.pid)
         with contextlib.suppress(OSError):
             (self._runtime_dir / executor.SOCKETS / executor.socket_name(container.id)).unlink()
         with contextlib.suppress(OSError):
             (self._runtime_dir / executor.SOCKETS).rmdir()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        for task in self._beginning:
+            task.cancel()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
         self._begin.close()

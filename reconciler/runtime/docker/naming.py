@@ -8,12 +8,19 @@ OWNER, NAME, DIGEST = "reconciler.owner", "reconciler.name", "reconciler.digest"
 """Labels. What has not all three, with our owner, is not ours."""
 SEAL = "reconciler.seal"
 """A label besides: the hash of what it was made from."""
+EXECUTOR = "reconciler.executor"
+"""Of an executor's container, beside OWNER: whose executor it is."""
 DEFAULT_URL = "unix:///var/run/docker.sock"
 
 
 def engine_name(owner: str, name: str) -> str:
     """Unique among agents of one engine."""
     return f"reconciler-{owner[:12]}-{name}"
+
+
+def executor_name(owner: str, name: str) -> str:
+    """No name of a container has a dot in it."""
+    return f"{engine_name(owner, name)}.executor"
 
 
 def url_of(environ: Mapping[str, str]) -> str:

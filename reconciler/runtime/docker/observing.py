@@ -31,6 +31,8 @@ def observe_engine(root: Path, owner: str, url: str) -> tuple[Mapping[str, Conta
     try:
         query = {"filters": {"label": [f"{naming.OWNER}={owner}"]}, "all": True}
         for each in wire.get(url, "/containers/json", _SECONDS, query) or []:
+            if naming.NAME not in each["Labels"]:
+                continue
             inspected = wire.get(url, f"/containers/{each['Id']}/json", _SECONDS)
             if inspected is not None and not reading.never_started(inspected):
                 status = _status(inspected)

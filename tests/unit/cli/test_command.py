@@ -93,9 +93,11 @@ def test_destroying_everything_where_nothing_is_makes_nothing(reconciler: Comman
     assert not places.root.exists() and not places.runtime_dir.exists()
 
 
-def test_a_flag_without_a_runtime_is_refused_in_plain_words(reconciler: Command, tmp_path: Path) -> None:
-    said = reconciler("plan", str(tmp_path), "--docker-agent-image", "x")
-    assert (said.code, said.err) == (1, "reconciler: --docker-agent-image is not supported yet; leave it out\n")
+def test_an_agent_in_a_container_has_the_docker_containerizer_only(reconciler: Command, tmp_path: Path) -> None:
+    said = reconciler("plan", str(tmp_path), "--docker-agent-image", "x", "--containerizers", "mesos,docker")
+    assert said.code == 1 and "--containerizers mesos,docker: with --docker-agent-image only docker: " in said.err
+    said = reconciler("doctor", "--docker-agent-image", "x")
+    assert "docker only, with --docker-agent-image x: the agent runs in a container of its own" in said.out
 
 
 @pytest.mark.parametrize(("value", "why"), [("5", "unit"), ("0s", "at most"), ("61s", "at most")])
