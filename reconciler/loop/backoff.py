@@ -9,12 +9,20 @@ from __future__ import annotations
 import zlib
 
 from reconciler.spec.model import Backoff
+from reconciler.states import Reason
 
 SPREAD = 0.1
 """At most this share is added to a delay, never beyond the cap."""
 
 TROUBLE = Backoff(initial=0.5, factor=2.0, max=30.0)
 """For attempts that were no run: a launch that can be tried again, a destroy that is stuck."""
+
+PULLS = Backoff(initial=1.0, factor=2.0, max=120.0)
+"""For images that cannot be had: a registry is asked less often than a kernel, and no container has crashed."""
+
+
+def trouble(reason: Reason) -> Backoff:
+    return PULLS if reason is Reason.IMAGE_UNAVAILABLE else TROUBLE
 
 
 def jitter(name: str, count: int) -> float:

@@ -108,7 +108,7 @@ class Operations:
 
     def _trouble(self, action: Action, reason: Reason, message: str, *, terminal: bool = False) -> Trouble:
         attempts, now = self._attempts(action) + 1, self._clock()
-        wait = backoff.delay(backoff.TROUBLE, attempts, backoff.jitter(action.name, attempts))
+        wait = backoff.delay(backoff.trouble(reason), attempts, backoff.jitter(action.name, attempts))
         log.warning("%s: %s: %s", action.name, action.op.value, message)
         return Trouble(action.goal, reason, message, now, attempts, None if terminal else now + wait, terminal)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from reconciler.errors import Retryable
+from reconciler.loop import backoff
 from reconciler.loop.settings import Settings
 from reconciler.states import Reason, Status
 from tests.unit.loop.values import document
-from tests.unit.loop.world import World, play
+from tests.unit.loop.world import World, clock, play
 
 OLD, NEW = (f"image: {{reference: 'oci:/{each}'}}" for each in ("one", "two"))
 MISSING = Retryable("image oci:/two: no such directory", Reason.IMAGE_UNAVAILABLE)
@@ -47,6 +48,22 @@ def test_an_image_that_cannot_be_had_ends_nothing_and_is_tried_again(world: Worl
         assert "no such directory" in row.message and world.containers.launches["web"] == 1
         world.containers.of("web").pull_error = None
         await agent.until(lambda: world.containers.launches["web"] == 2)
+        await agent.kill()
+
+    play(scene())
+
+
+def test_pulls_that_fail_have_a_backoff_of_their_own_and_are_no_crash(world: World) -> None:
+    async def scene() -> None:
+        world.containers.of("web").pull_error = MISSING
+        world.files.texts["web.yaml"] = document("web", NEW)
+        agent = await world.agent()
+        await agent.until(lambda: world.containers.provided["web"] == 9, 1000.0)
+        await agent.until(lambda: (world.records.rows["web"].next_try or 0) > clock() + 60.0)
+        assert (world.records.rows["web"].next_try or 0) <= clock() + backoff.PULLS.max
+        world.containers.of("web").pull_error = None
+        await agent.until(lambda: world.status("web") == "Running", 200.0)
+        assert (world.records.rows["web"].restarts, world.containers.launches["web"]) == (0, 1)
         await agent.kill()
 
     play(scene())
