@@ -40,8 +40,8 @@ _END_SECONDS = 5.0
 class RuntimeSettings:
     """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
     namespaces of containers may have, FIRST-LAST. insecure_registries: spoken to in plain HTTP. registry_auth: a
-    file with credentials, as Docker's config.json. registry_mirrors: REGISTRY=MIRROR, asked first. docker_agent_image: we
-    run in a container, of this image. hooks: asked in a launch, once what it fetches is there.
+    file with credentials, as Docker's config.json. registry_mirrors: REGISTRY=MIRROR, asked first.
+    docker_agent_image: we run in a container, of this image. hooks: asked in a launch, once what it fetches is there.
     executor_…: seconds that a custom executor has to subscribe, and to come back."""
 
     root: Path
