@@ -76,7 +76,9 @@ class Context:
         if name in self.observed.unknown:
             return False
         record = self.recorded.records.get(name)
-        return met(dependency.condition, record, running=self.running(name), ready=self.ready(name))
+        seen = self.observed.containers.get(name)
+        started = seen is not None and seen.running and seen.begun
+        return met(dependency.condition, record, running=started, ready=self.ready(name))
 
 
 def changes_of(record: Record, want: DesiredContainer) -> tuple[Change, ...]:

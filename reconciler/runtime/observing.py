@@ -18,5 +18,5 @@ def observe(root: Path, runtime_dir: Path, owner: str) -> tuple[Mapping[str, Con
     """(name → status, name → why it cannot be told); a name in neither is certainly not there."""
     found, unknown = observe_engine(root, owner, naming.url_of(os.environ))
     found = {**found, **observe_runs(runtime_dir)}
-    sessions = Records(runtime_dir).load() if found else {}
+    sessions = Records(runtime_dir).load()[0] if found else {}
     return {name: shown(sessions[name], seen) if name in sessions else seen for name, seen in found.items()}, unknown

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 SUBSCRIBE_SECONDS = 10.0
 LOOK_SECONDS = 2.0
 _AT_A_TIME = 4
-_PAUSE = 0.005
-"""Seconds between two messages of one executor."""
+_RATE, _BURST = 20.0, 1000.0
+"""Connections and messages of one container: a second in the long run, and at once."""
 _PENALTY = 1.0
 """Seconds for which one who was not understood keeps its place among the connections."""
 _UNSENT = 1024 * 1024
@@ -69,6 +69,8 @@ class Attendant:
         self._connections: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._moved = asyncio.Event()
+        self._came = asyncio.Event()
+        self._credit, self._paid_at = _BURST, 0.0
         self.trouble = ""
 
     @property
@@ -78,12 +80,12 @@ class Attendant:
     def begin(self) -> None:
         """Its container runs, or may run."""
         now, timeouts = boot_clock(), self._around.timeouts
+        new, name = replace(self.session, reconnect_by=now + timeouts.reregistration), self.session.name
         if not self.session.subscribed:
             by = now + (timeouts.registration if self.session.register_by is None else timeouts.reregistration)
-            self.keep(replace(self.session, register_by=max(by, self.session.register_by or by)))
-        else:
-            self.keep(replace(self.session, reconnect_by=now + timeouts.reregistration))
-        name = self.session.name
+            new = replace(self.session, register_by=max(by, self.session.register_by or by))
+        with contextlib.suppress(OSError):  # what is not written down now is soon
+            self.keep(new)
         self._tasks = [
             asyncio.create_task(self._listen(), name=f"executor of {name}"),
             asyncio.create_task(self._watch(), name=f"deadlines of the executor of {name}"),
@@ -98,11 +100,11 @@ class Attendant:
     # ---- what is decided
 
     def keep(self, new: Session) -> None:
-        """Written down, if it is another one."""
+        """Written down, if it is another one. Raises OSError, nothing having changed then."""
         if new == self.session:
             return
-        self.session = new
         self._around.records.save(new)
+        self.session = new
         self._moved.set()
         self._around.notify(new.name)
 
@@ -128,27 +130,55 @@ class Attendant:
     # ---- time
 
     async def _watch(self) -> None:
-        """Until its container has ended."""
+        """Until its container has ended. While that cannot be told, nobody is late: who comes is not known either."""
+        blind = False
         while True:
             self._moved.clear()
-            with contextlib.suppress(ReconcilerError):
+            wait = LOOK_SECONDS
+            try:
                 seen = await self._around.see(self.session.name)
                 if seen is None or seen.termination is not None:
                     break
-            now = boot_clock()
-            due = session.due(self.session, now)
-            if due.session.failure is not None and self.session.failure is None:
-                log.warning("%s: %s", self.session.name, due.session.failure[1])
-            self.keep(due.session)
-            if due.signal is not None:
-                with contextlib.suppress(ReconcilerError, OSError):
-                    await self._around.kill(self.session.name, signals.number(due.signal))
-            wait = LOOK_SECONDS if due.wake_at is None else min(LOOK_SECONDS, max(due.wake_at - now, 0.0))
+                if blind:
+                    self.keep(session.waited_for(self.session, boot_clock() + self._around.timeouts.reregistration))
+                blind, wait = False, await self._act()
+            except ReconcilerError:
+                blind = True
+            except OSError as error:
+                log.error("%s: what its executor is to do cannot be written down: %s", self.session.name, error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._moved.wait()
         for task in (self._tasks[0], *self._connections):
             task.cancel()
+
+    async def _act(self) -> float:
+        """What the time has come for; returns the seconds until it may have come for something else."""
+        now = boot_clock()
+        due = session.due(self.session, now)
+        if due.session.failure is not None and self.session.failure is None:
+            log.warning("%s: %s", self.session.name, due.session.failure[1])
+        self.keep(due.session)
+        if due.signal is not None:
+            with contextlib.suppress(ReconcilerError):  # it is signalled again
+                await self._around.kill(self.session.name, signals.number(due.signal))
+        return LOOK_SECONDS if due.wake_at is None else min(LOOK_SECONDS, max(due.wake_at - now, 0.0))
+
+    async def come(self, seconds: float) -> bool:
+        """Whether it is there, or comes within that time: it may not have noticed a new agent yet."""
+        if self.session.subscribed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._came.wait()
+        return self.connected
+
+    async def _pay(self) -> None:
+        """Wait, if it has had more of our attention than it may."""
+        now = time.monotonic()
+        self._credit = min(_BURST, self._credit + (now - self._paid_at) * _RATE) - 1
+        self._paid_at = now
+        if self._credit < 0:
+            await asyncio.sleep(-self._credit / _RATE)
 
     # ---- connections
 
@@ -167,6 +197,7 @@ class Attendant:
         with listener:
             while True:
                 connection, _ = await loop.sock_accept(listener)
+                await self._pay()
                 if len(self._connections) >= _AT_A_TIME:
                     connection.close()
                     continue
@@ -225,7 +256,7 @@ class Attendant:
             else:
                 self._subscribe(message, writer)
             await writer.drain()
-            await asyncio.sleep(_PAUSE)
+            await self._pay()
 
     async def _next(self, reader: asyncio.StreamReader) -> Subscribe | Update | None:
         try:
@@ -238,6 +269,7 @@ class Attendant:
         if self._writer is not None and self._writer is not writer:
             self._writer.close()
         self._writer = writer
+        self._came.set()
         log.info("%s: its executor has subscribed", self.session.name)
         self.take(session.subscribed(self.session, said.tasks, said.updates))
         for update in said.updates:
@@ -248,7 +280,9 @@ class Attendant:
         if self._writer is not writer:
             return
         self._writer = None
+        self._came.clear()
         if not self.session.ending:
             by = boot_clock() + self._around.timeouts.reregistration
-            self.keep(replace(self.session, reconnect_by=by))
+            with contextlib.suppress(OSError):  # an agent that recovers waits for it all the same
+                self.keep(replace(self.session, reconnect_by=by))
         self._around.notify(self.session.name)

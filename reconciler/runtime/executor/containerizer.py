@@ -7,12 +7,14 @@ module's business: a container has begun once they run, ends as they end, and is
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.errors import LaunchFailed
+from reconciler.errors import LaunchFailed, ReconcilerError
 from reconciler.runtime.containerizer import (
     ContainerConfig,
     Containerizer,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
     from reconciler.spec.policies import HealthCheck
 
+log = logging.getLogger(__name__)
+
+_COMING_SECONDS = 2.0
 SANDBOX = "/mnt/mesos/sandbox"  # where a container with a root of its own has it, as in Mesos
 
 
@@ -46,10 +51,14 @@ class ExecutingContainerizer:
         self._records = Records(runtime_dir)
         self._around = Surroundings(self._records, timeouts, notify, inner.status, inner.kill)
         self._all: dict[str, Attendant] = {}
+        self._unreadable: dict[str, str] = {}
 
     async def recover(self) -> None:
         await self._inner.recover()
-        for name, kept in (await asyncio.to_thread(self._records.load)).items():
+        found, self._unreadable = await asyncio.to_thread(self._records.load)
+        for why in self._unreadable.values():
+            log.error("%s", why)
+        for name, kept in found.items():
             self._all[name] = Attendant(kept, self._around)
             self._all[name].begin()
 
@@ -98,13 +107,19 @@ class ExecutingContainerizer:
 
     async def destroy(self, name: str, *, grace: float | None = None) -> Termination | None:
         attendant = self._all.get(name)
-        if attendant is not None and attendant.connected and grace != 0:
+        if attendant is not None and grace != 0 and await self._reachable(attendant):
             attendant.take(session.ended(attendant.session, boot_clock(), grace=grace, destroyed=True))
             await self._shut_down(attendant)
         termination = self._ended(name, await self._inner.destroy(name, grace=grace))
-        for gone in [each for each in self._all if each == name or each.startswith(f"{name}.")]:
+        for gone in [each for each in (*self._all, *self._unreadable) if each == name or each.startswith(f"{name}.")]:
             await self._forget(gone)
         return termination
+
+    async def _reachable(self, attendant: Attendant) -> bool:
+        with contextlib.suppress(ReconcilerError):
+            seen = await self._inner.status(attendant.session.name)
+            return seen is not None and seen.running and await attendant.come(_COMING_SECONDS)
+        return False
 
     async def _shut_down(self, attendant: Attendant) -> None:
         """Until it has ended, or has had its time."""
@@ -123,6 +138,8 @@ class ExecutingContainerizer:
 
     async def _forget(self, name: str) -> None:
         attendant = self._all.pop(name, None)
+        if self._unreadable.pop(name, None) is not None:
+            self._records.remove(name)
         if attendant is None:
             return
         await attendant.close()
@@ -152,7 +169,7 @@ class ExecutingContainerizer:
         return self._inner.containers()
 
     def notes(self) -> Mapping[str, str]:
-        return self._inner.notes()
+        return {**self._inner.notes(), **{f"executor of {name}": why for name, why in self._unreadable.items()}}
 
 
 def _new(config: ContainerConfig) -> Session:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from pathlib import Path
 
 from reconciler.runtime import durable
 from reconciler.runtime.executor.session import Session
-
-log = logging.getLogger(__name__)
 
 _SUFFIX = ".json"
 
@@ -19,15 +16,16 @@ class Records:
     def __init__(self, runtime_dir: Path) -> None:
         self._directory = runtime_dir / "executors"
 
-    def load(self) -> dict[str, Session]:
-        """One that cannot be read is left out: its container then runs as one without an executor."""
-        found = {}
+    def load(self) -> tuple[dict[str, Session], dict[str, str]]:
+        """(name → session, name → why it cannot be read: its container then runs as one without an executor)."""
+        found, unreadable = dict[str, Session](), dict[str, str]()
         for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
             try:
                 found[path.name.removesuffix(_SUFFIX)] = Session.from_json(json.loads(path.read_bytes()))
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                log.error("%s cannot be read, so nobody listens to that executor: %s", path, error)
-        return found
+                name = path.name.removesuffix(_SUFFIX)
+                unreadable[name] = f"{path} cannot be read, so nobody listens to it until it is restarted: {error}"
+        return found, unreadable
 
     def save(self, session: Session) -> None:
         self._directory.mkdir(mode=0o700, exist_ok=True)

@@ -194,6 +194,16 @@ def due(session: Session, now: float) -> Due:
     return Due(session, wake_at=min((each for each in deadlines if each is not None), default=None))
 
 
+def waited_for(session: Session, by: float) -> Session:
+    """One that could not come until now has until then."""
+    register_by, reconnect_by = session.register_by, session.reconnect_by
+    return replace(
+        session,
+        register_by=None if register_by is None else max(register_by, by),
+        reconnect_by=None if reconnect_by is None else max(reconnect_by, by),
+    )
+
+
 def _late(session: Session, now: float) -> tuple[str, str] | None:
     if session.ending:
         return None

@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.loop.digests import launch_digest
 from reconciler.runtime.containerizer import Termination
 from reconciler.runtime.executor import messages, session
 from reconciler.runtime.executor.messages import BadMessage, Subscribe, TaskState, Update
 from reconciler.runtime.executor.session import Session, Step
-from reconciler.states import Reason
+from reconciler.spec.changes import compare
+from reconciler.spec.model import ContainerSpec
+from reconciler.spec.tasks import main_process
+from reconciler.states import ChangeClass, Reason
 
 ENDED = Termination(0, None, Reason.EXITED, 5.0, "exited with code 0")
 
@@ -188,3 +192,39 @@ def test_whatever_is_said_ends_are_ends_ids_are_used_once_and_nothing_is_lost_on
             if run.state.final:
                 finals[run.id] = run.state
         assert Session.from_json(json.loads(json.dumps(now.as_json()))) == now
+
+
+def test_while_nobody_could_come_nobody_was_late() -> None:
+    late = replace(running(), reconnect_by=60.0)
+    assert session.due(session.waited_for(late, 500.0), 499.0).session.failure is None
+    assert session.waited_for(running(), 500.0).reconnect_by is None
+
+
+@pytest.mark.parametrize(
+    ("own", "more", "both"),
+    [
+        ({"memory": 100}, {"memory": 50, "cpus": 1.0}, {"memory": 150}),
+        ({"cpus": 1.0, "pids": 5}, {"cpus": 0.5}, {"cpus": 1.5, "pids": 5}),
+        ({}, {"memory": 50}, {}),
+    ],
+)
+def test_what_an_executor_needs_is_added_to_the_limits_that_there_are(
+    own: dict[str, Any], more: dict[str, Any], both: dict[str, Any]
+) -> None:
+    executor = {"command": ["x"], "resources": {"limits": more, "requests": {"memory": 7}}}
+    spec = ContainerSpec.model_validate(
+        {"name": "a", "command": ["y"], "resources": {"limits": own}, "executor": executor}
+    )
+    found = main_process(spec).resources
+    assert found.limits.model_dump(exclude_defaults=True) == both
+    assert (found.requests.cpus, found.requests.memory) == (0.5, 7)
+
+
+def test_tasks_are_no_part_of_what_an_instance_is_launched_with() -> None:
+    def made(command: str, **tasks: dict[str, Any]) -> ContainerSpec:
+        return ContainerSpec.model_validate({"name": "a", "executor": {"command": [command], "tasks": tasks}})
+
+    one, other = made("x", web={"shell": "a"}), made("x", web={"shell": "b"}, new={"data": "c"})
+    assert {change.change for change in compare(one, other)} == {ChangeClass.LIVE}
+    assert launch_digest(one, "1") == launch_digest(other, "2")
+    assert launch_digest(one, "1") != launch_digest(made("y", web={"shell": "a"}), "3")
