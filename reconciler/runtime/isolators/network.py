@@ -75,7 +75,7 @@ class NetworkIsolator(NetworkUsage):
             undoing.start()
             undoing.join(_AT_ONCE)  # a plugin that takes its time holds up nobody else
         if containers:
-            self._etc.changed(next(iter(containers.values())).parent)
+            self._etc.recover(next(iter(containers.values())).parent)
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         found, seen = list[str](), set[str]()
@@ -128,7 +128,7 @@ class NetworkIsolator(NetworkUsage):
         ingress, egress = _rates(limits)
         for held in self._record.of(context.name):
             asked = replace(held.request, ingress=ingress, egress=egress)
-            if held.attachment is None or asked == held.request:
+            if held.attachment is None or not (asked.limited or held.request.limited):
                 continue
             with contextlib.closing(Namespace.of(context.first[0])) as namespace:
                 network_rates.enforce(namespace, asked)
@@ -158,9 +158,8 @@ class NetworkIsolator(NetworkUsage):
         if (taken := self._taken.pop(context.name, None)) is not None:
             taken.add_done_callback(_close)
         self._settle(context.name)
-        named = context.name in self._record.all()
         self._detach(context.name)
-        self._etc.cleanup(context, named=named)
+        self._etc.cleanup(context)
 
     def _connect(self, context: Context) -> None:
         with contextlib.closing(self._taken.pop(context.name).result()) as namespace:
@@ -200,9 +199,11 @@ class NetworkIsolator(NetworkUsage):
                 del self._stale[name]
 
     def _detach(self, name: str) -> None:
-        for held in reversed(self._record.of(name)):
-            self._named(held.driver).detach(held.request, held.attachment)
-        self._record.remove(name)
+        if name in self._record.all():
+            for held in reversed(self._record.of(name)):
+                self._named(held.driver).detach(held.request, held.attachment)
+            self._record.remove(name)
+            self._etc.changed()
         if not self._record.all():
             self._namespaces.none()
 

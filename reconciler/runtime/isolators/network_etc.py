@@ -45,10 +45,16 @@ class Etc:
         self._record = record
         self._lock = threading.Lock()
         self._stale = self._writing = False
+        self._directory: Path | None = None  # where the runtime directories of all containers are
+
+    def recover(self, directory: Path) -> None:
+        self._directory = directory
+        self.changed()
 
     def prepare(self, config: ContainerConfig, context: Context) -> dict[str, Mount]:
         """What is mounted in the container, by target."""
         directory, spec = context.runtime_dir, config.spec
+        self._directory = directory.parent
         if of_the_host("network", config, context):
             if config.rootfs is None:
                 return {}
@@ -64,7 +70,7 @@ class Etc:
             directory = directory.parent / _top(spec.name)
             if self._record.of(_top(spec.name)):
                 self._record.write(spec.name, ())
-                self.changed(directory.parent)
+                self.changed()
         return _mounts(directory, spec)
 
     def attached(self, context: Context) -> None:
@@ -74,17 +80,15 @@ class Etc:
             etc.rewrite(context.runtime_dir, etc.RESOLVER, names.resolver(given, etc.resolvers_of_the_host()))
         if (text := names.hosts(self._pods(), context.name).get(context.name)) is not None:
             etc.rewrite(context.runtime_dir, etc.HOSTS, text)
-        self.changed(context.runtime_dir.parent)
+        self.changed()
 
-    def cleanup(self, context: Context, *, named: bool) -> None:
-        """named: others know its name."""
+    def cleanup(self, context: Context) -> None:
         etc.remove(context.runtime_dir)
-        if named:
-            self.changed(context.runtime_dir.parent)
 
-    def changed(self, directory: Path) -> None:
-        """directory: of the runtime directories of all. However often it is said meanwhile, they are written once
-        more."""
+    def changed(self) -> None:
+        """The record: however often it is said meanwhile, the files are written once more."""
+        if (directory := self._directory) is None:
+            return
         with self._lock:
             self._stale = True
             if not self._writing:
