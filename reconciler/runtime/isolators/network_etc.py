@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PAUSE = 0.05  # seconds that a launch has for itself before its neighbours are told
 _FLAGS = ["ro", "nosuid", "nodev", "noexec"]
 
 
@@ -96,6 +98,7 @@ class Etc:
                 threading.Thread(target=self._write, args=(directory,), name="names of pods").start()
 
     def _write(self, directory: Path) -> None:
+        time.sleep(_PAUSE)
         while self._next():
             try:
                 for name, text in names.hosts(self._pods()).items():

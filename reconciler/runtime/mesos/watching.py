@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from reconciler.errors import ReconcilerError
 from reconciler.runtime.isolators.isolator import Isolator, Limitation, PassiveIsolator
+from reconciler.runtime.kernel import proc
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.threads import in_thread
 from reconciler.states import Reason
@@ -49,7 +50,9 @@ class Watching:
         try:
             found = await self._shop.each("every", lambda isolator: (isolator.name, isolator.every(context)))
         except (OSError, ReconcilerError) as error:
-            log.warning("%s: it is not watched: %s", container.name, error)
+            stat = proc.read_stat(container.run.pid or 0)
+            if stat is not None and not (stat.dead or stat.exiting):  # else it has just ended
+                log.warning("%s: it is not watched: %s", container.name, error)
             return
         seconds = dict(found)
         for isolator, turn in self._watchers:

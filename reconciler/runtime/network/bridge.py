@@ -41,6 +41,7 @@ _GATEWAY = 1
 _MTU = 1500
 _BY_ITSELF = 0.25  # seconds in which a link goes with its namespace
 _LOOK = 0.02
+_LINGER = 0.5  # seconds that a bridge is kept for the next container: the last one may just be started anew
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class BridgeDriver:
         self._bridge: _Bridge | None = None
         self._leaving: dict[str, float] = {}  # link → when it is removed
         self._sweeping = False
+        self._kept_until = 0.0
         self._lock = threading.Lock()
 
     def networks(self) -> Sequence[str]:
@@ -128,6 +130,7 @@ class BridgeDriver:
                 with Rtnetlink() as here:
                     _cut_off(here, link)
                 self._leaving[link] = time.monotonic() + _BY_ITSELF
+            self._kept_until = time.monotonic() + _LINGER
             if not self._sweeping:
                 self._sweeping = True
                 threading.Thread(target=self._sweep, name="network links").start()
@@ -165,6 +168,8 @@ class BridgeDriver:
             if self._leaving:
                 return False
             if self._bridge is not None and not self._bridge.used:
+                if time.monotonic() < self._kept_until and threading.main_thread().is_alive():
+                    return False
                 _remove(here, self._bridge_name)
                 self._bridge = None
             self._sweeping = False
