@@ -103,7 +103,8 @@ class ComposingContainerizer:
             await containerizer.provide(spec, say)
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
-        if config.name in self._entries:
+        known = self._entries.get(config.name)
+        if known is not None and (known.state is not Composed.LAUNCHED or config.name in known.owner.containers()):
             return LaunchResult.ALREADY_LAUNCHED
         for containerizer in self._candidates(config):
             if containerizer.name in self._failed:  # it may run that very container already

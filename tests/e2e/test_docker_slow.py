@@ -16,7 +16,7 @@ from tests.e2e.on_engine import boxed, executor
 from tests.e2e.world import World, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
-AT_ONCE = 3.0 * processes.PATIENCE
+AT_ONCE = 8.0 * processes.PATIENCE
 
 
 @pytest.fixture

@@ -210,6 +210,18 @@ async def test_a_failed_launch_that_is_kept_as_a_run_can_be_seen_and_destroyed()
 
 
 @in_loop
+async def test_what_its_owner_has_given_up_is_launched_anew() -> None:
+    """A launch that failed may leave a name that its owner drops later by itself."""
+    fake = Fake("a", LaunchFailed("no such runtime", 126))
+    both = ComposingContainerizer([fake])
+    with pytest.raises(LaunchFailed):
+        await both.launch(config("web"))
+    fake.has.clear()
+    fake.answer = LaunchResult.LAUNCHED
+    assert await both.launch(config("web")) is LaunchResult.LAUNCHED
+
+
+@in_loop
 async def test_an_unknown_name_is_destroyed_everywhere_and_one_failure_spares_the_others() -> None:
     first, second = Fake("a"), Fake("b")
     first.destruction = Retryable("stuck", Reason.DESTROY_FAILED)
