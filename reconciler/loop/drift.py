@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from reconciler.errors import ReconcilerError
 from reconciler.loop.values import Observed, Record
 from reconciler.runtime.containerizer import Containerizer, Usage
+from reconciler.runtime.kernel import cpus
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.quantities import format_size
 from reconciler.spec.tasks import resources
@@ -27,6 +28,7 @@ _FIGURES = (
     ("memory", "memory", "memory_limit_bytes"),
     ("memory_swap", "memorySwap", "memory_swap_limit_bytes"),
     ("pids", "pids", "pids_limit"),
+    ("cpuset", "cpuset", "cpuset"),
 )
 _PAGE = 4096
 
@@ -38,6 +40,10 @@ def drifted(spec: ContainerSpec, usage: Usage) -> str:
         wanted = getattr(limits, attribute)
         if figure not in usage or (wanted is None and spec.type == "docker"):
             continue  # an engine cannot take a limit away
+        if attribute == "cpuset":
+            if wanted is None:
+                continue  # on v1 it has a list all the same, its parent's
+            wanted = cpus.mask(cpus.parse(wanted))
         present = usage[figure]
         if not _same(wanted, present, field):
             found.append(f"{field} is limited to {_shown(field, present)}, not to {_shown(field, wanted)}")
@@ -49,6 +55,8 @@ def drifted(spec: ContainerSpec, usage: Usage) -> str:
 def _same(wanted: float | None, present: float | None, field: str) -> bool:
     if wanted is None or present is None:
         return wanted is present
+    if field == "cpuset":
+        return wanted == present
     if field == "memory":
         return wanted // _PAGE == present // _PAGE  # the kernel counts in pages
     if field == "memorySwap":
@@ -59,6 +67,8 @@ def _same(wanted: float | None, present: float | None, field: str) -> bool:
 def _shown(field: str, value: float | None) -> str:
     if value is None:
         return "nothing"
+    if field == "cpuset":
+        return cpus.listed(cpus.of_mask(int(value)))
     return format_size(int(value)) if field.startswith("memory") else f"{value:g}"
 
 

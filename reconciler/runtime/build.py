@@ -354,10 +354,11 @@ def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:
 
 def _cgroup_isolators(host: CgroupMap) -> list[Isolator]:
     from reconciler.runtime.isolators.cgroups_cpu import CpuIsolator
+    from reconciler.runtime.isolators.cgroups_cpuset import CpusetIsolator
     from reconciler.runtime.isolators.cgroups_mem import MemoryIsolator
     from reconciler.runtime.isolators.cgroups_pids import PidsIsolator
 
-    return [CpuIsolator(host), MemoryIsolator(host), PidsIsolator(host)]
+    return [CpuIsolator(host), CpusetIsolator(host), MemoryIsolator(host), PidsIsolator(host)]
 
 
 def _posix_isolators() -> list[Isolator]:

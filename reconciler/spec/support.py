@@ -26,7 +26,7 @@ _BY_ENGINES = frozenset(
 _NATIVE = frozenset({"isolators", "devices", "networks"})
 """Of these, what containers of type mesos have already."""
 
-_LIMITS = frozenset({"memory_swap", "network", "disk"})
+_LIMITS = frozenset({"memory_swap", "network", "disk", "cpuset"})
 """The same of limits."""
 
 _AMOUNTS = {

@@ -82,7 +82,7 @@ class ControllerIsolator(PassiveIsolator):
         return Place(context.cgroups[hierarchy.name], files[hierarchy.version])
 
 
-def refuse_without(controller: str, field: str, limit: float | None) -> None:
+def refuse_without(controller: str, field: str, limit: float | str | None) -> None:
     """There is no such controller: fine, unless the spec names a limit."""
     if limit is not None:
         raise Unsupported(

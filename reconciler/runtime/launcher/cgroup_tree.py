@@ -25,7 +25,7 @@ from reconciler.runtime.kernel import cgroups, proc
 from reconciler.runtime.kernel.cgroups import CgroupMap, Hierarchy
 from reconciler.runtime.launcher import freezer
 
-DEFAULT_CONTROLLERS = frozenset({"cpu", "cpuacct", "memory", "pids"})
+DEFAULT_CONTROLLERS = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids"})
 LEAF = "_leaf"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -139,6 +139,7 @@ class CgroupTree:
             try:
                 if top_level:
                     os.makedirs(self._owner_dir(hierarchy), exist_ok=True)
+                    self._hand_down_cpus(hierarchy)
                 if hierarchy.version == 2:
                     self._enable_controllers(hierarchy, os.path.dirname(path))
                 os.mkdir(path)
@@ -148,6 +149,22 @@ class CgroupTree:
             except OSError as error:
                 if not (top_level and cgroups.gone(error)) or attempt == _ATTEMPTS - 1:
                     raise
+
+    def _hand_down_cpus(self, hierarchy: Hierarchy) -> None:
+        """A new cpuset of v1 is empty, and takes no process; have all below the owner's begin as their parent's."""
+        owner = self._owner_dir(hierarchy)
+        if hierarchy.version != 1 or "cpuset" not in hierarchy.controllers:
+            return
+        if cgroups.read(owner, "cgroup.clone_children") == "1":
+            return
+        above = level = hierarchy.mount
+        for part in os.path.relpath(owner, hierarchy.mount).split("/"):
+            level = f"{level}/{part}"
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if not cgroups.read(level, file):
+                    cgroups.write(level, file, cgroups.read(above, file))
+            above = level
+        cgroups.write(owner, "cgroup.clone_children", "1")
 
     def _enable_controllers(self, hierarchy: Hierarchy, parent: str) -> None:
         """Hand down the controllers asked for, level by level from the hierarchy's root to `parent`."""

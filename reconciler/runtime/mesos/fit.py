@@ -19,7 +19,7 @@ from reconciler.spec.namespaces import Sharing, effective, explicit
 if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec
 
-_LIMITS = ("cpus", "memory", "pids")
+_LIMITS = ("cpus", "memory", "pids", "cpuset")
 
 
 def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: bool) -> list[str]:

@@ -112,6 +112,7 @@ def _interfaces(figures: Usage) -> Mapping[str, object] | None:
 _KEYS: Mapping[str, str] = {
     "cpuSeconds": "cpu_seconds",
     "cpuLimit": "cpu_limit",
+    "cpusAllowed": "cpus_allowed",
     "throttledPeriods": "cpu_throttled_periods",
     "throttledSeconds": "cpu_throttled_seconds",
     "memoryBytes": "memory_bytes",

@@ -22,6 +22,7 @@ _OF_LIMITS: Mapping[str, Sequence[str]] = {
     "memory": ("cgroups/mem",),
     "memory_swap": ("cgroups/mem",),
     "pids": ("cgroups/pids",),
+    "cpuset": ("cgroups/cpuset",),
     "disk": ("disk/du", "disk/xfs"),
     "network": ("network",),
 }

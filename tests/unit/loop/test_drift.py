@@ -17,7 +17,7 @@ from tests.unit.loop.values import NOW, desired, record, recorded, spec, status
 MIB = 1 << 20
 
 
-def limited(**limits: float) -> ContainerSpec:
+def limited(**limits: float | str) -> ContainerSpec:
     return spec("web").model_copy(update={"resources": Resources(limits=ResourceAmounts(**limits))})
 
 
@@ -34,12 +34,15 @@ def limited(**limits: float) -> ContainerSpec:
         ({"pids": 7}, {}, ""),
         ({"cpus": 0.333}, {"cpu_limit": 0.33}, ""),
         ({"cpus": 0.001}, {"cpu_limit": 0.01}, ""),
+        ({"cpuset": "1,0"}, {"cpuset": 0b11}, ""),
+        ({}, {"cpuset": 0b11}, ""),
+        ({"cpuset": "0,2-3"}, {"cpuset": 0b10}, "cpuset is limited to 1, not to 0,2-3"),
         ({}, {"strays": 0}, ""),
         ({}, {"strays": 2}, "2 of its processes moved out of its cgroup"),
         ({"cpus": 0.5}, {"cpu_limit": 1.0}, "cpus is limited to 1, not to 0.5"),
     ],
 )
-def test_what_differs_is_named(limits: dict[str, float], usage: Usage, what: str) -> None:
+def test_what_differs_is_named(limits: dict[str, float | str], usage: Usage, what: str) -> None:
     found = drifted(limited(**limits), usage)
     assert found == (f"changed by somebody else: {what}" if what else "")
 
