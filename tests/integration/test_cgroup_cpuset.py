@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Set
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from reconciler.errors import Retryable
 from reconciler.runtime.isolators.cgroups_cpuset import CpusetIsolator
 from reconciler.runtime.isolators.isolator import Context
 from reconciler.runtime.kernel import cgroups, cpus
-from reconciler.runtime.launcher.cgroup_tree import CgroupTree
+from reconciler.runtime.launcher.cgroup_tree import DEFAULT_CONTROLLERS, CgroupTree
 from reconciler.spec.model import ResourceAmounts
-from tests.integration.cgroup_worlds import finish, start, tree_on, until
+from tests.integration.cgroup_worlds import ROOT, finish, start, tree_on, until
 
 ALL = cpus.online()
 FIRST, SECOND = sorted(ALL)[:2] if len(ALL) > 1 else (0, 0)
@@ -84,3 +85,21 @@ def test_a_nested_container_has_some_of_its_parent_s(tree: CgroupTree) -> None:
         runs_on(inner.pid, {FIRST})
     tree.kill("shop")
     finish(inner)
+
+
+def test_what_was_launched_without_a_cpuset_is_given_one() -> None:
+    host, owner = cgroups.read_map(), f"t{secrets.token_hex(4)}"
+    before = CgroupTree(host, ROOT, owner, DEFAULT_CONTROLLERS - {"cpuset"})
+    tree = CgroupTree(host, ROOT, owner)
+    before.create("old")
+    process = start(before, "old", "exec sleep 1000")
+    try:
+        tree.gather("old", [process.pid])
+        assert tree.strays("old", [process.pid]) == {}
+        limit(tree, "old", str(FIRST))
+        assert os.sched_getaffinity(process.pid) == {FIRST}
+    finally:
+        tree.kill("old")
+        finish(process)
+        tree.remove("old", timeout=10)
+        tree.remove_roots()
