@@ -123,3 +123,4 @@ class EventType(StrEnum):
     AGENT_STOPPED = "AgentStopped"
     SOURCE_UNKNOWN = "SourceUnknown"
     SOURCE_KNOWN = "SourceKnown"
+    IMAGES_REMOVED = "ImagesRemoved"

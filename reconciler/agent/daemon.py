@@ -16,9 +16,11 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from reconciler import __version__
 from reconciler.agent import node, sources
+from reconciler.agent.collecting import collect
 from reconciler.agent.control import Answer, Handler, Request, Server
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import AgentLock, owner_id
@@ -53,6 +55,8 @@ class Daemon:
         containerizer = build(options.settings(places, owner_id(places)), lambda name: self._wake())
         store = Store(places, self.notifier.hear)
         self.reconciler = Reconciler(self.source, containerizer, store, settings=node.settings(options))
+        self._headroom = options.image_disk_headroom
+        self._collecting: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
     def _wake(self) -> None:
@@ -69,14 +73,26 @@ class Daemon:
         try:
             await self.reconciler.start()
             await server.start()
-            await self.reconciler.run(self._stop, _say_ready)
+            await self.reconciler.run(self._stop, self._ready)
         finally:
+            if self._collecting is not None:
+                self._collecting.cancel()
             _notify("STOPPING=1")
             await server.close()
             await asyncio.to_thread(self.source.stop)
             await self.reconciler.close()
             self._tell(EventType.AGENT_STOPPED, f"pid {os.getpid()}; containers stay")
             await asyncio.to_thread(self.notifier.close, _NOTIFY_SECONDS)
+
+    def _ready(self) -> None:
+        """What is asked for is known from here on."""
+        _say_ready()
+        collecting = collect(self.places, self._headroom, self._images, partial(self._tell, EventType.IMAGES_REMOVED))
+        self._collecting = asyncio.create_task(collecting, name="collecting images")
+
+    def _images(self) -> list[str]:
+        specs = (each.spec for each in self.reconciler.desired.containers.values())
+        return [image.reference for spec in specs for _, image in spec.images]
 
     def _tell(self, kind: EventType, message: str) -> None:
         self._events.append([Event(time.time(), kind, None, message)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -38,12 +38,13 @@ def listing(places: Places) -> list[Listed]:
     return [Listed(found[key], tuple(sorted(users[key]))) for key in sorted(found)]
 
 
-def prune(places: Places) -> Pruned:
-    """Raises ReconcilerError while that would be unsafe: an image is being provided, or a record cannot be read."""
+def prune(places: Places, more: Collection[str] = ()) -> Pruned:
+    """more: references to keep besides. Raises ReconcilerError while that would be unsafe: an image is being provided,
+    or a record cannot be read."""
     unreadable = Records(places).load().unreadable
     if unreadable:
         raise ReconcilerError(f"nothing was removed: {next(iter(unreadable.values()))}")
-    return Store(places.root / DIRECTORY).prune(chain.from_iterable(_recorded(places).values()))
+    return Store(places.root / DIRECTORY).prune([*more, *chain.from_iterable(_recorded(places).values())])
 
 
 def _recorded(places: Places) -> Mapping[str, tuple[str, ...]]:

@@ -29,6 +29,7 @@ class AgentOptions:
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
     registry_mirrors: tuple[str, ...] = ()
+    image_disk_headroom: float = 0.1
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     max_restarts_per_hour: int = 100
@@ -83,6 +84,7 @@ class AgentOptions:
             insecure_registries=_words(flags.get("insecure_registries")) or (),
             registry_auth=_word(flags.get("registry_auth")),
             registry_mirrors=_words(flags.get("registry_mirrors")) or (),
+            image_disk_headroom=_number(flags.get("image_disk_headroom"), 0.1),
             network_cni_config_dir=_word(flags.get("network_cni_config_dir")),
             network_cni_plugins_dir=_words(flags.get("network_cni_plugins_dir")),
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),

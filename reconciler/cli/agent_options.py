@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from reconciler.agent.options import AgentOptions
@@ -26,6 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--user-ids", metavar="FIRST-LAST", help="host ids for user namespaces of containers")
     group.add_argument("--insecure-registries", metavar="LIST", help="HOST[:PORT] to speak to in plain HTTP")
     group.add_argument("--registry-mirrors", metavar="LIST", help="REGISTRY=MIRROR[:PORT], asked before the registry")
+    group.add_argument(
+        "--image-disk-headroom",
+        metavar="PART",
+        help="of the disk to keep free: below it unused images go (default: 0.1; 0: they stay)",
+    )
     group.add_argument("--registry-auth", metavar="FILE", help="credentials for registries, as Docker's config.json")
     group.add_argument(
         "--network-cni-config-dir", metavar="DIR", help="configurations of CNI networks (default: /etc/cni/net.d)"
@@ -72,6 +78,7 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         insecure_registries=_listed(args.insecure_registries) or (),
         registry_auth=_path(args.registry_auth),
         registry_mirrors=_mirrors(args.registry_mirrors),
+        image_disk_headroom=_headroom(args.image_disk_headroom),
         network_cni_config_dir=_path(args.network_cni_config_dir),
         network_cni_plugins_dir=_paths(args.network_cni_plugins_dir),
         max_restarts_per_hour=_restarts(args.max_restarts_per_hour),
@@ -117,6 +124,14 @@ def _seconds(flag: str, given: str | None, default: float, most: float) -> float
     if not 0 < seconds <= most:
         raise ReconcilerError(f"{flag} {given}: must be more than nothing and at most {most:g}s")
     return seconds
+
+
+def _headroom(given: str | float | None) -> float:
+    if given is None:
+        return AgentOptions().image_disk_headroom
+    if re.fullmatch(r"0(\.[0-9]{1,6})?", text := str(given)) is None:
+        raise ReconcilerError(f"--image-disk-headroom {text}: must be a part of the disk, from 0 to below 1")
+    return float(text)
 
 
 def _restarts(given: str | int | None) -> int:

@@ -50,6 +50,7 @@ KNOWN = REPEATED | frozenset(
         "require_signed",
         "insecure_registries",
         "registry_mirrors",
+        "image_disk_headroom",
     }
     | {"registry_auth", "max_restarts_per_hour", "network_cni_config_dir", "network_cni_plugins_dir"}
 )
