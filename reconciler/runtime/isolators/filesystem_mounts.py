@@ -26,17 +26,21 @@ _SHOWN = 3
 @dataclass(frozen=True, slots=True)
 class Seen:
     """root: id of the mount at "/", which another view would not have; own: [target, device] of each mount that
-    does not propagate from elsewhere."""
+    neither propagates from elsewhere nor is the host's too: an unmount there reaches whatever lies on a mount that
+    propagates, and without a root of its own the container has a copy of everything."""
 
     root: int
     own: list[list[str]]
 
 
-def seen(mounts: Iterable[Mount]) -> Seen:
+def seen(mounts: Iterable[Mount], hosts: Iterable[Mount] = ()) -> Seen:
     root, own = 0, []
+    elsewhere = {(mount.target, mount.device) for mount in hosts}
     for mount in mounts:
         if mount.target == "/":
             root = mount.id
+        elif (mount.target, mount.device) in elsewhere:
+            continue
         elif not any(field.startswith(("master:", "shared:")) for field in mount.peers):
             own.append([mount.target, mount.device])
     return Seen(root, own)
@@ -62,7 +66,7 @@ def begin(pid: int, directory: Path) -> float | None:
     if "SYS_ADMIN" in capabilities.names(proc.bounding(pid)):
         return None
     if not (directory / FILE).exists():
-        remembering.write(directory / FILE, seen(mountinfo.read(pid)))
+        remembering.write(directory / FILE, seen(mountinfo.read(pid), mountinfo.read()))
     return PERIOD
 
 

@@ -23,5 +23,11 @@ def test_of_two_mounts_at_one_place_each_counts() -> None:
     assert lost(seen(parse(ROOT + OURS + OURS)), seen(parse(ROOT + OURS))) == ["/mnt"]
 
 
+def test_what_the_host_had_too_may_go_with_the_hosts() -> None:
+    copied = seen(parse(ROOT + OURS + OVER), parse(ROOT + OVER))
+    assert lost(copied, seen(parse(ROOT + OURS))) == []
+    assert lost(copied, seen(parse(ROOT + OVER))) == ["/mnt"]
+
+
 def test_another_root_is_another_view() -> None:
     assert lost(seen(parse(ROOT + OURS)), seen(parse(ROOT.replace("20 1", "30 1", 1)))) == []
