@@ -59,7 +59,7 @@ def take(scope: Scope) -> Snapshot:
         mounts=dict(_mounts(scope)),
         networks=dict(_networks(scope, {each.pid for each in ours})),
         links={name: f"network link {name} is left" for name in _links(scope)},
-        tables={line: f"nftables {line} is left" for line in _tables()},
+        tables={line: f"nftables {line} is left" for line in _tables(scope)},
         sockets={path: f"unix socket {path} is left" for path in _sockets(scope)},
         files={path: f"file {path} is left" for path in _files(scope)},
     )
@@ -176,11 +176,14 @@ def _links(scope: Scope) -> Iterator[str]:
     return (name for name in names("/sys/class/net") if scope.everything or (marks and name.startswith(marks)))
 
 
-def _tables() -> list[str]:
+def _tables(scope: Scope) -> list[str]:
+    """Ours bear twelve digits of the owner in their name."""
     nft = shutil.which("nft")
     if nft is None or os.geteuid() != 0:
         return []
-    return processes.run([nft, "list", "tables"]).stdout.splitlines()
+    lines = processes.run([nft, "list", "tables"]).stdout.splitlines()
+    marks = {f"reconciler_{owner[:12]}" for owner in scope.owners}
+    return [line for line in lines if scope.everything or line.split()[-1] in marks]
 
 
 def _sockets(scope: Scope) -> Iterator[str]:

@@ -331,7 +331,7 @@ def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
 
     configurations = Path(settings.network_cni_config_dir or cni.CONFIGURATIONS)
     plugins = Plugins([Path(each) for each in settings.network_cni_plugins_dir or cni.PLUGINS])
-    return [BridgeDriver(settings.owner), cni.CniDriver(settings.owner, configurations, plugins)]
+    return [BridgeDriver(settings.owner, settings.root), cni.CniDriver(settings.owner, configurations, plugins)]
 
 
 def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:

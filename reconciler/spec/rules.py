@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from reconciler.spec import namespaces, targets, uris
+from reconciler.spec import namespaces, ports, targets, uris
 from reconciler.spec.executors import ExecutorResources
 from reconciler.spec.model import ContainerSpec, Device, DockerOptions, Resources, Volume
 from reconciler.spec.quantities import BadQuantity, format_size, parse_size
@@ -179,12 +179,11 @@ def _network(spec: ContainerSpec) -> Iterator[Violation]:
         yield "networks", "need a network namespace of their own", "namespaces: {network: private}"
     if spec.ports and namespaces.effective(spec)["network"] is not namespaces.Sharing.PRIVATE:
         yield from _ports_of_the_host(spec)
-    seen: set[tuple[str | None, int, str]] = set()
     for index, port in enumerate(spec.ports):
-        key = (port.host_ip, port.host, port.protocol)
-        if key in seen:
+        if not ports.valid(port.host_ip):
+            yield f"ports[{index}].hostIP", f"{port.host_ip} is no address", "192.0.2.7, or ::"
+        elif any(ports.overlap(port, each) for each in spec.ports[:index] if ports.valid(each.host_ip)):
             yield f"ports[{index}].host", f"{port.host}/{port.protocol} is mapped twice", ""
-        seen.add(key)
 
 
 def _ports_of_the_host(spec: ContainerSpec) -> Iterator[Violation]:

@@ -23,7 +23,7 @@ _BY_ENGINES = frozenset(
 )
 """Of these, what a Docker Engine carries out already, or refuses in words of its own."""
 
-_NATIVE = frozenset({"isolators", "devices", "networks"})
+_NATIVE = frozenset({"isolators", "devices", "networks", "ports"})
 """Of these, what containers of type mesos have already."""
 
 _LIMITS = frozenset({"memory_swap", "network", "disk", "cpuset"})
@@ -45,8 +45,6 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     defaults = ContainerSpec.model_fields
     for name, path in _WHOLE_FIELDS.items():
         if name in (_BY_ENGINES if engine else _NATIVE):
-            continue
-        if name == "ports" and spec.namespaces.network != "private":
             continue
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)

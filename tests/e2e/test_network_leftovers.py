@@ -82,6 +82,7 @@ def talking(host: HostNetwork) -> Iterator[Callable[[], list[bytes]]]:
 @pytest.mark.docker
 def test_many_pods_whose_agent_is_killed_again_and_again_leave_the_host_as_it_was(host: HostNetwork) -> None:
     """An engine's containers beside them are not disturbed either."""
+    host.inside("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")  # else our first network sets it, and it stays
     names = [f"p{number}" for number in range(PODS)]
     for name in names:
         host.write(f"{name}.yaml", sleeper(name, killPolicy={"signal": "SIGKILL"}, **CONNECTED))

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, Unsupported
 from reconciler.runtime.isolators import network_rates, options
-from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Limitation
+from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Limitation, Support
 from reconciler.runtime.isolators.network_etc import Etc
 from reconciler.runtime.isolators.network_usage import NetworkUsage
 from reconciler.runtime.kernel import proc
+from reconciler.runtime.network import firewall
 from reconciler.runtime.network.driver import Held, NetworkDriver, Port, Request
 from reconciler.runtime.network.namespaces import Namespace, Namespaces
 from reconciler.spec.namespaces import Sharing, effective
@@ -76,6 +77,10 @@ class NetworkIsolator(NetworkUsage):
             undoing.join(_AT_ONCE)  # a plugin that takes its time holds up nobody else
         if containers:
             self._etc.recover(next(iter(containers.values())).parent)
+
+    def support(self) -> Support:
+        why = firewall.lacking()
+        return Support() if why is None else Support(Level.PARTLY, f"networks of CNI plugins alone: {why}")
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
         found, seen = list[str](), set[str]()
@@ -151,7 +156,9 @@ class NetworkIsolator(NetworkUsage):
             if not held.found:
                 self._record.update(context.name, replace(held, found=True))
         self._lacking.discard(context.name)
-        return None
+        drivers = {held.driver for held in self._record.of(context.name)}
+        unmended = [why for name in sorted(drivers) if (why := self._named(name).mend()) is not None]
+        return Limitation(Reason.NETWORK_LOST, "; ".join(unmended), ends=False) if unmended else None
 
     def cleanup(self, context: Context) -> None:
         self._lacking.discard(context.name)

@@ -60,20 +60,29 @@ class Netlink:
         if failed:
             raise failed[min(failed)]
 
+    def ask(self, kind: int, payload: bytes) -> bytes:
+        """The payload of the one answer to a question. Raises OSError."""
+        _, answer = next(self._answers(kind, 0, payload))
+        return answer
+
     def dump(self, kind: int, payload: bytes) -> Iterator[bytes]:
         """The payload of each answer to a request for a list, to be read to its end. Raises OSError."""
+        for found, body in self._answers(kind, _DUMP, payload):
+            if found == _DONE:
+                return
+            yield body
+
+    def _answers(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, bytes]]:
         number = next(self._numbers)
-        self._socket.send(_message(kind, _REQUEST | _DUMP, number, payload))
+        self._socket.send(_message(kind, _REQUEST | flags, number, payload))
         while True:
             for found, answers, body in _messages(self._socket.recv(_ANSWER)):
                 if answers != number:
                     continue
-                if found == _DONE:
-                    return
                 if found == _ERROR:
                     code = -struct.unpack_from("=i", body)[0]
                     raise OSError(code, os.strerror(code))
-                yield body
+                yield found, body
 
 
 def attribute(kind: int, data: bytes) -> bytes:

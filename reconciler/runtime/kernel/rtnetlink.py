@@ -24,13 +24,14 @@ _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 12, 18, 20, 28
-_INFO_KIND, _INFO_DATA, _VETH_INFO_PEER, _IFLA_BRPORT_STATE = 1, 2, 1, 1
+_INFO_KIND, _INFO_DATA, _VETH_INFO_PEER, _IFLA_BRPORT_STATE, _IFLA_BRPORT_MODE = 1, 2, 1, 1, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _NESTED = 0x8000
 
 IFF_UP = 1
 _IFA_F_NODAD = 0x02
+RTPROT_RA = 9
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTM_F_CLONED = 254, 4, 0, 1, 0x200
 _SIOCGIFINDEX = 0x8933
 
@@ -52,11 +53,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """to None: everywhere."""
+    """to None: everywhere. protocol: who made it, RTPROT_*."""
 
     to: Network | None
     index: int | None
     table: int
+    protocol: int
 
 
 class Rtnetlink(Netlink):
@@ -115,7 +117,7 @@ class Rtnetlink(Netlink):
     def routes(self) -> list[Route]:
         found = []
         for body in self.dump(_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
-            _, prefix, _, _, table, _, _, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
+            _, prefix, _, _, table, protocol, _, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
             if kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
                 continue
             told = attributes(body[12:])
@@ -123,7 +125,7 @@ class Rtnetlink(Netlink):
             if _RTA_TABLE in told:
                 table = struct.unpack("=I", told[_RTA_TABLE])[0]
             network = _network(ip_address(to), prefix) if to else None
-            found.append(Route(network, struct.unpack("=I", link)[0] if link else None, table))
+            found.append(Route(network, struct.unpack("=I", link)[0] if link else None, table, protocol))
         return found
 
 
@@ -158,8 +160,12 @@ def up(index: int) -> Message:
 
 def port_disabled(index: int) -> Message:
     """Nothing goes in or out by this port of a bridge any more (BR_STATE_DISABLED)."""
-    state = attribute(_IFLA_PROTINFO | _NESTED, attribute(_IFLA_BRPORT_STATE, b"\0"))
-    return "end of a port", _SETLINK, 0, struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + state
+    return "end of a port", _SETLINK, 0, _port(index, _IFLA_BRPORT_STATE, 0)
+
+
+def port_reflects(index: int) -> Message:
+    """What comes in by this port of a bridge may go out by it (hairpin mode)."""
+    return "reflection by a port", _SETLINK, 0, _port(index, _IFLA_BRPORT_MODE, 1)
 
 
 def removal(name: str) -> Message:
@@ -198,6 +204,11 @@ def _link(*, up: bool = False) -> bytes:
     """struct ifinfomsg."""
     flag = IFF_UP if up else 0
     return struct.pack("=BxHiII", 0, 0, 0, flag, flag)
+
+
+def _port(index: int, setting: int, value: int) -> bytes:
+    set_to = attribute(_IFLA_PROTINFO | _NESTED, attribute(setting, bytes([value])))
+    return struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + set_to
 
 
 def _named(name: str) -> bytes:

@@ -133,6 +133,11 @@ class NetworkDriver(Protocol):
         Raises OSError, Retryable when that cannot be had."""
         ...
 
+    def mend(self) -> str | None:
+        """Put back what somebody took of that which belongs to no container alone; why that cannot be done. Called with
+        each look."""
+        ...
+
     def recover(self, held: Sequence[Held]) -> None:
         """A new agent: what is attached, or was begun, by this driver; everything else that bears our mark goes."""
         ...

@@ -34,6 +34,7 @@ class Driver:
     fails: str = ""
     wrong: str | None = None
     keeps: str | None = None  # why it cannot detach
+    unmended: str | None = None
     attached: list[str] = field(default_factory=list)
     detached: list[tuple[str, Attachment | None]] = field(default_factory=list)
     recovered: list[Held] = field(default_factory=list)
@@ -59,6 +60,9 @@ class Driver:
     def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
         assert netns == f"/proc/{os.getpid()}/ns/net"
         return self.wrong
+
+    def mend(self) -> str | None:
+        return self.unmended
 
     def recover(self, held: Sequence[Held]) -> None:
         self.recovered = list(held)
@@ -190,6 +194,13 @@ def test_what_was_never_right_is_only_told(tmp_path: Path) -> None:
     prepare(isolator, tmp_path, **TWO)
     found = [isolator.watch(context(tmp_path)) for _ in range(3)]
     assert [each and each.ends for each in found] == [False] * 3
+
+
+def test_what_is_not_a_containers_own_and_cannot_be_put_back_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    isolator = isolator_of(tmp_path, Driver(unmended="no rules"))
+    prepare(isolator, tmp_path, **TWO)
+    found = [isolator.watch(context(tmp_path)) for _ in range(3)]
+    assert [each and (each.message, each.ends) for each in found] == [("no rules", False)] * 3
 
 
 def test_without_networks_there_is_nothing_to_look_at(tmp_path: Path) -> None:

@@ -104,6 +104,10 @@ class CniDriver:
                 return refused.message
         return None
 
+    def mend(self) -> str | None:
+        """All it has is containers' own."""
+        return None
+
     def recover(self, held: Sequence[Held]) -> None:
         """Nothing bears our mark but what is in the record."""
 
