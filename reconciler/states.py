@@ -79,6 +79,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     DUPLICATE_NAME = "DuplicateName"
     OTHER_SOURCE = "OtherSource"
+    PORT_TAKEN = "PortTaken"
     FILE_UNREADABLE = "FileUnreadable"
     MASS_DELETION = "MassDeletion"
     SOURCE_UNKNOWN = "SourceUnknown"

@@ -18,6 +18,7 @@ from hashlib import sha256
 from types import MappingProxyType
 
 from reconciler.loop.digests import REMEMBERED, Keyed
+from reconciler.loop.port_owners import PortOwners
 from reconciler.loop.revisions import Reverted
 from reconciler.loop.selecting import mismatch
 from reconciler.loop.texts import listed, place, rolled_back
@@ -65,6 +66,7 @@ class _Draft:
     rollbacks: Mapping[str, Reverted] = field(default_factory=dict)
     trees: dict[str, Tree] = field(default_factory=dict)
     rolled_back: dict[str, str] = field(default_factory=dict)
+    ports: PortOwners = field(default_factory=PortOwners)
 
     def origin(self, file: str, line: int) -> Origin:
         return Origin(self.source, file, line, self.commit)
@@ -102,6 +104,7 @@ def desire(
     known = listing.state is ListingState.OK
     claims = _claims(listing)
     busy = frozenset(listing.busy)
+    _keep_ports(claims, draft)
     for name in sorted(claims):
         _settle_claims(name, claims[name], draft, busy)
     errors = {entry.path: "\n".join(map(str, entry.parsed.errors)) for entry in listing.files if entry.parsed.errors}
@@ -124,6 +127,18 @@ def desire(
         trees=draft.trees,
         rolled_back=draft.rolled_back,
     )
+
+
+def _keep_ports(claims: Mapping[str, list[_Claim]], draft: _Draft) -> None:
+    """Who was given a port keeps it for as long as it asks for it, or nobody knows what it asks for."""
+    for record in draft.own_records():
+        asked = claims.get(_document_name(record.spec), ())
+        documents = [claim.document for claim in asked if claim.document is not None]
+        specs = [spec for document in documents for spec in document.containers if spec.name == record.name]
+        if asked and not documents:
+            draft.ports.give(record.spec, record.origin)
+        for spec in specs[:1]:
+            draft.ports.give(record.spec, record.origin, again=spec)
 
 
 def _document_name(spec: ContainerSpec) -> str:
@@ -230,7 +245,13 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
             draft.refuse(spec.name, Status.BLOCKED, Reason.NOT_SUPPORTED_YET, message, origin)
         elif unread := tuple(_unread(claim, document, spec, draft.contents)):
             draft.refuse(spec.name, Status.BLOCKED, Reason.FILE_UNREADABLE, "; ".join(unread), origin)
+        elif (taken := draft.ports.taken(spec)) is not None:
+            number, whose = taken
+            line, column = document.locate(f"ports[{number}].host", spec.name)
+            message = f"{claim.file}:{line}:{column}: spec.ports[{number}].host: {whose}"
+            draft.refuse(spec.name, Status.CONFLICT, Reason.PORT_TAKEN, message, origin)
         else:
+            draft.ports.give(spec, origin)
             contents = _contents(spec, claim.file, draft.contents)
             if claim.reverted is not None:
                 contents = {**_applied_contents(spec, draft), **contents}

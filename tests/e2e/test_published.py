@@ -144,3 +144,24 @@ def test_who_leaves_a_network_appears_as_the_host(site: Site) -> None:
         eventually(lambda: "client sees" in site.here(*ask("tcp", CLIENT, 80)), "it listens")
         assert site.at("web", *ask("tcp", CLIENT, 80)) == f"client sees {HOST}"
         assert site.at("web", *ask("tcp", CLIENT6, 80)) == f"client sees {HOST6}"
+
+
+def test_a_port_that_is_somebody_elses_is_refused_with_its_owner(site: Site) -> None:
+    """Another container's by `plan`, a program's of the host at the launch, which is tried again."""
+    ports = [{"host": 8080, "container": 80}]
+    site.write("also.yaml", sleeper("also", ports=ports, **CONNECTED))
+    site.write("web.yaml", sleeper("web", ports=[{**ports[0], "hostIP": HOST}], **CONNECTED))
+    told = site.reconciler("plan", site.specs)
+    assert "web.yaml" in told.stderr + told.stdout
+    assert "port 198.51.100.1:8080/tcp of the host is that of also (" in told.stderr + told.stdout
+    listening = site.nursery.spawn([*site.within, "busybox", "httpd", "-f", "-p", "8080"])
+    eventually(lambda: ":8080 " in site.here("ss", "-Hltn"), "it listens")
+    with site.agent():
+        row = until(site, "also", lambda row: "listens" in row["message"], "is told who has it")
+        assert f"busybox (process {listening.pid}) listens on" in row["message"], row
+        assert (site.rows()["web"]["status"], site.rows()["web"]["reason"]) == ("Conflict", "PortTaken")
+        listening.kill()
+        listening.wait()
+        until(site, "also", lambda row: row["status"] == "Running", "has it now")
+        site.delete("also.yaml")
+        until(site, "web", lambda row: row["status"] == "Running", "has it now")

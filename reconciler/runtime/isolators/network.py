@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, Unsupported
-from reconciler.runtime.isolators import network_rates, options
+from reconciler.runtime.isolators import network_published, network_rates, options
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Limitation, Support
 from reconciler.runtime.isolators.network_etc import Etc
 from reconciler.runtime.isolators.network_usage import NetworkUsage
@@ -101,6 +101,7 @@ class NetworkIsolator(NetworkUsage):
         return found
 
     def foresee(self, spec: ContainerSpec) -> None:
+        self._claim_ports(spec, own=False)
         if spec.resources.limits.network is not None and not self._can_limit:
             with contextlib.closing(self._namespaces.take().result()) as namespace:
                 network_rates.probe(namespace)
@@ -108,6 +109,7 @@ class NetworkIsolator(NetworkUsage):
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
         self._settle(config.name)
+        self._claim_ports(config.spec, own=True)
         lines, looks = [], options.read(config.spec, self)
         for request in requests(config.spec):
             driver = self._driver(request.network)
@@ -167,6 +169,10 @@ class NetworkIsolator(NetworkUsage):
         self._settle(context.name)
         self._detach(context.name)
         self._etc.cleanup(context)
+
+    def _claim_ports(self, spec: ContainerSpec, *, own: bool) -> None:
+        for request in requests(spec):
+            network_published.claim(spec.name, request.ports, self._record.all(), own=own)
 
     def _connect(self, context: Context) -> None:
         with contextlib.closing(self._taken.pop(context.name).result()) as namespace:

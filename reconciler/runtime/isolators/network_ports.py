@@ -12,11 +12,9 @@ descriptors of its processes looked through.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -98,19 +96,14 @@ class PortsIsolator(PassiveIsolator):
         strange = [each for each in strange if not any(other.given(each) for other in allowed)]
         if not strange:
             return None
-        sockets = _sockets(_processes(context))
-        wrong = [f"{_shown(each)} (process {sockets[each.inode]})" for each in strange if each.inode in sockets]
+        sockets = sock_diag.holders(_processes(context))
+        wrong = [f"{each} (process {sockets[each.inode]})" for each in strange if each.inode in sockets]
         if not wrong:
             return None
         ours = sorted({port for other in allowed for port, _ in other.ports})
         given = f"given to it: {', '.join(map(str, ours))}" if ours else "none was given to it"
         message = f"it listens on {', '.join(wrong)}, which its ports do not name; {given}"
         return Limitation(Reason.PORT_NOT_GIVEN, message, ends=state.enforce)
-
-
-def _shown(listener: Listener) -> str:
-    address = f"[{listener.address}]" if ":" in listener.address else listener.address
-    return f"{address}:{listener.port}"
 
 
 def _read(context: Context, name: str) -> _State | None:
@@ -133,16 +126,3 @@ def _processes(context: Context) -> list[int]:
     if directory is not None:
         return cgroups.pids_below(directory)
     return proc.families(context.first)
-
-
-def _sockets(pids: Iterable[int]) -> dict[int, int]:
-    """Inode → a process that has it open. One that ended, or whose descriptors are not ours to see, has none."""
-    found: dict[int, int] = {}
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    target = str(Path(entry.path).readlink())
-                    if target.startswith("socket:["):
-                        found.setdefault(int(target[8:-1]), pid)
-    return found

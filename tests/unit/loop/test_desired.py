@@ -148,3 +148,44 @@ def test_a_file_that_is_referred_to_and_cannot_be_read_keeps_the_last_good_versi
     again = desire_files(files, old, contents={place: Content("k:3")}).containers["web"]
     assert read.contents == {"env.TOKEN": "k:2"}
     assert read.digest != again.digest
+
+
+PUBLISHED = "namespaces: {network: private}\ncommand: [x]\nports: [{host: 80, container: 8080%s}]"
+
+
+def test_a_port_that_two_ask_for_is_the_firsts_and_the_other_is_told_whose() -> None:
+    files = {"b.yaml": document("b", PUBLISHED % ""), "a.yaml": document("a", PUBLISHED % ', hostIP: "127.0.0.1"')}
+    found = desire_files(files)
+    assert list(found.containers) == ["a"]
+    refusal = found.refusals["b"]
+    assert (refusal.status, refusal.reason) == (Status.CONFLICT, Reason.PORT_TAKEN)
+    assert refusal.message == (
+        "b.yaml:7:12: spec.ports[0].host: port 80/tcp of the host is that of a (a.yaml:1), which has 127.0.0.1:80/tcp"
+    )
+
+
+def test_who_has_a_port_keeps_it_while_it_asks_for_it() -> None:
+    whole = desire_files({"b.yaml": document("b", PUBLISHED % "")}).containers["b"].spec
+    files = {"a.yaml": document("a", PUBLISHED % "")}
+    applied = record(whole, file="b.yaml")
+    both = desire_files({**files, "b.yaml": document("b", PUBLISHED % "")}, applied)
+    assert (list(both.containers), list(both.refusals)) == (["b"], ["a"])
+    unreadable = desire_files({**files, "b.yaml": document("b", "comand: [x]")}, applied)
+    assert (list(unreadable.containers), sorted(unreadable.refusals)) == (["b"], ["a", "b"])
+    left = desire_files({**files, "b.yaml": document("b", "command: [x]")}, applied)
+    assert (sorted(left.containers), list(left.refusals)) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PUBLISHED.replace("80, c", "81, c") % "",
+        PUBLISHED % ", protocol: udp",
+        PUBLISHED % ', hostIP: "192.0.2.8"',
+        PUBLISHED % ', hostIP: "::"',
+        "suspend: true\n" + PUBLISHED % "",
+    ],
+)
+def test_ports_that_are_not_the_same_are_both_given(other: str) -> None:
+    files = {"b.yaml": document("b", other), "a.yaml": document("a", PUBLISHED % ', hostIP: "192.0.2.7"')}
+    assert sorted(desire_files(files).containers) == ["a", "b"]
