@@ -173,7 +173,7 @@ async def test_an_agent_that_dies_leaves_no_check_behind(either: World) -> None:
         command = check(command=["/bin/sh", "-c", FORKING], timeout=60.0)
         under_way = asyncio.ensure_future(agent.containerizer.check("web", command))
         await until("it runs", lambda: len(left()) == 3)
-        agent.containerizer._containerizers[0]._shop.launcher.link.close()  # type: ignore[attr-defined]
+        agent.containerizer._inner._containerizers[0]._shop.launcher.link.close()  # type: ignore[attr-defined]
         await until("nothing of it is left", lambda: left() == [])
         under_way.cancel()
         await asyncio.wait({under_way})
