@@ -62,6 +62,7 @@ class Reason(StrEnum):
     DISK_LIMIT_EXCEEDED = "DiskLimitExceeded"
     PORT_NOT_GIVEN = "PortNotGiven"
     MOUNT_LOST = "MountLost"
+    CGROUP_LOST = "CgroupLost"
     NETWORK_LOST = "NetworkLost"
     LIMIT_EXCEEDED = "LimitExceeded"
     TASK_FAILED = "TaskFailed"

@@ -43,6 +43,7 @@ LIMITED = frozenset(
         Reason.DISK_LIMIT_EXCEEDED,
         Reason.PORT_NOT_GIVEN,
         Reason.MOUNT_LOST,
+        Reason.CGROUP_LOST,
         Reason.NETWORK_LOST,
         Reason.LIMIT_EXCEEDED,
     }

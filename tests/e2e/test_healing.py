@@ -9,6 +9,7 @@ import subprocess
 from datetime import datetime
 from pathlib import Path
 
+from tests import processes
 from tests.e2e.checks import (
     Row,
     eventually,
@@ -153,20 +154,51 @@ def test_a_limit_that_somebody_changed_is_put_back_without_a_restart(world: Worl
 
 
 def test_a_process_that_somebody_moved_out_of_its_cgroup_is_moved_back(world: World) -> None:
-    """Where it sits in every hierarchy, and the limits of a cgroup that was removed behind it; without a restart."""
+    """Where it sits in every hierarchy, that of an `exec` too, and the limits of a cgroup that was removed behind it;
+    without a restart. Only where nothing is left that could be put right is there another run."""
     world.write("web.yaml", sleeper("web", "400018", init=False, resources={"limits": {"pids": 50}}))
+    world.write("lost.yaml", sleeper("lost", "400019", init=False, killPolicy={"gracePeriod": "1s"}))
     with world.agent():
-        before = instance(world, "web")
-        for directory in map(Path, world.rows()["web"]["cgroups"].values()):
-            home = directory.parents[2]
-            (home / "cgroup.procs").write_text(str(before.pid))
+        before, lost = instance(world, "web"), instance(world, "lost")
+        inside = world.nursery.spawn(world.argv("exec", "web", "--", "sleep", "400021"), stdin=subprocess.DEVNULL)
+        guest = payload_of_exec(world, ["sleep", "400021"])
+        for pid in (before.pid, guest):
+            move_out(world, "web", pid)
+        move_out(world, "lost", lost.pid)
         pids = Path(world.rows()["web"]["cgroups"]["pids"])
         pids.rmdir()
+        holding = Path(tracking(world.rows()["lost"]["cgroups"]))
+        for directory in (holding / "_leaf", holding):
+            if directory.is_dir():
+                directory.rmdir()
         for directory in world.rows()["web"]["cgroups"].values():
-            eventually(lambda own=directory: holds(own, before.pid), f"{directory} has it again", within=30)
+            for pid in (before.pid, guest):
+                eventually(lambda own=directory, pid=pid: holds(own, pid), f"{directory} has {pid} again", within=30)
         limited(world, "web", "50", "pids.max")
         not_restarted(world, before)
-    assert "1 of its processes moved out of its cgroup" in world.succeed("events", "web")
+        assert inside.poll() is None
+        again = restarted(world, lost, within=30)
+        assert world.rows()["lost"]["restarts"] == 1 and holds(str(holding), again.pid)
+        until(world, "lost", lambda row: row["exit"]["reason"] == "CgroupLost", "says why")
+        assert str(holding) in world.succeed("why", "lost")
+        os.kill(guest, signal.SIGKILL)
+        inside.wait(10)
+    assert "2 of its processes moved out of its cgroup" in world.succeed("events", "web")
+
+
+def tracking(cgroups: dict[str, str]) -> str:
+    """The one through which all of a container is killed."""
+    return cgroups.get("unified") or cgroups["freezer"]
+
+
+def move_out(world: World, name: str, pid: int) -> None:
+    for directory in map(Path, world.rows()[name]["cgroups"].values()):
+        (directory.parents[2] / "cgroup.procs").write_text(str(pid))
+
+
+def payload_of_exec(world: World, argv: list[str]) -> int:
+    eventually(lambda: running(world, argv) == 1, f"{argv} runs")
+    return processes.running(argv, world.nursery.processes())[0].pid
 
 
 def test_what_somebody_unmounted_in_it_is_there_again(world: World) -> None:

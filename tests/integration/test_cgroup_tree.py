@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.runtime.kernel import cgroups
-from reconciler.runtime.launcher.cgroup_tree import CgroupBusy, CgroupTree
+from reconciler.runtime.launcher.cgroup_tree import CgroupBusy, CgroupLost, CgroupTree
 from tests import processes
 from tests.integration.cgroup_worlds import ROOT, finish, start, tree_on, until
 
@@ -224,3 +224,23 @@ def test_on_cgroup2_controllers_are_handed_down_to_where_limits_are_written() ->
         process = start(tree, "shop", "sleep 1000")
         tree.kill("shop")
         assert finish(process) == -signal.SIGKILL
+
+
+def test_strays_are_gathered_unless_there_is_nothing_left_to_gather_them_in(tree: CgroupTree) -> None:
+    """What holds a container together, or says what devices it may use, is no more what it was when it is made anew."""
+    tree.create("shop")
+    process = start(tree, "shop", "exec sleep 1000")
+    until(lambda: processes.cmdline(process.pid)[:1] == ("sleep",), "it is that one process")
+    for root in tree.roots():
+        cgroups.write(str(Path(root).parents[1]), "cgroup.procs", process.pid)
+    assert set(tree.strays("shop", [process.pid])) == set(tree.hierarchies)
+    tree.gather("shop", [process.pid])
+    assert tree.strays("shop", [process.pid]) == {} and tree.pids("shop") == [process.pid]
+    cgroups.write(str(Path(tree.tracking_dir("shop")).parents[2]), "cgroup.procs", process.pid)
+    for directory in reversed(cgroups.below(tree.tracking_dir("shop"))):
+        Path(directory).rmdir()
+    with pytest.raises(CgroupLost) as lost:
+        tree.gather("shop", [process.pid])
+    assert lost.value.filename == tree.tracking_dir("shop")
+    process.kill()
+    finish(process)

@@ -7,7 +7,7 @@ of /proc/PID/stat, counted after the last ")" because a command name may hold an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,6 +130,14 @@ def family(pid: int) -> list[int]:
 def families(firsts: Iterable[int]) -> list[int]:
     """Each of them, and its `family`."""
     return [pid for first in firsts for pid in (first, *family(first))]
+
+
+def guests(pid: int, parent: int, others: Collection[int | None]) -> list[int]:
+    """Children of `parent`, but for the others, that are in the mount namespace of `pid`."""
+    own = namespaces(pid).get("mount")
+    if own is None:
+        return []
+    return [each for each in children(parent) if each not in others and namespaces(each).get("mount") == own]
 
 
 def children(pid: int) -> list[int]:

@@ -45,6 +45,10 @@ class CgroupBusy(OSError):
         self.pids = pids
 
 
+class CgroupLost(FileNotFoundError):
+    """Somebody removed a cgroup (`filename`) that nothing but another launch can give the container back."""
+
+
 class CgroupTree:
     """See the module. Hierarchies are known by their names in the map ("unified", "memory", "cpu,cpuacct")."""
 
@@ -221,12 +225,12 @@ class CgroupTree:
 
     def gather(self, name: str, pids: Collection[int]) -> None:
         """Bring the strays back. A cgroup that was removed behind them is made anew, without limits as yet; but for
-        that which also says what devices may be used, and for which there is only another launch."""
+        that which also says what devices may be used, and for which there is only another launch (CgroupLost)."""
         for key, away in self.strays(name, pids).items():
             hierarchy, path = self.hierarchies[key], self.paths(name)[key]
             if not os.path.isdir(path):
                 if hierarchy is self.tracking or "devices" in hierarchy.controllers:
-                    raise FileNotFoundError(errno.ENOENT, f"the cgroup of {name} was removed", path)
+                    raise CgroupLost(errno.ENOENT, f"the cgroup of {name} was removed", path)
                 self._make(hierarchy, path, top_level="." not in name)
             for pid in away:
                 try:

@@ -89,7 +89,7 @@ class Launcher(Protocol):
         ...
 
     def gather(self, name: str, pids: Collection[int]) -> None:
-        """Move them back. Blocks."""
+        """Move them back. Blocks. Raises CgroupLost where there is nothing left to move them to."""
         ...
 
     async def fork(self, fork: Fork) -> Forked: ...
@@ -104,6 +104,11 @@ class Launcher(Protocol):
 
     async def destroy(self, name: str, seconds: float) -> None:
         """Everything is dead: remove what `create` made. Idempotent. Raises OSError that says what is stuck."""
+        ...
+
+    @property
+    def keeper(self) -> int:
+        """Its pid; 0 while there is none that we know of."""
         ...
 
     def watch_keeper(self, lost: Callable[[], None]) -> None:
@@ -129,6 +134,7 @@ class KeeperLink:
         self._opening = asyncio.Lock()
         self.on_lost: Callable[[], None] = lambda: None
         self.known: dict[str, channel.Message] = {}
+        self.pid = 0  # of the keeper
         self.note: str | None = None  # what is amiss with the keeper itself
 
     async def get(self) -> Connection:
@@ -153,6 +159,7 @@ class KeeperLink:
             except OSError:
                 opened.close()
                 raise
+            self.pid = answer["pid"]
             self.known = {container["name"]: container for container in answer["containers"]}
             return opened
         raise AssertionError("a count has no end")

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from reconciler.runtime.kernel import proc
 from reconciler.runtime.kernel.syscalls import NAMESPACES
 from reconciler.runtime.launcher.cgroup_tree import CgroupTree
 from reconciler.runtime.launcher.child import PLACE
@@ -82,10 +84,28 @@ class LinuxLauncher:
         await self.link.release(name, run)
 
     async def kill(self, name: str, pid: int, start: int) -> None:
-        await asyncio.to_thread(self.tree.kill, name)
+        await asyncio.to_thread(self._kill, name, pid, start)
+
+    def _kill(self, name: str, pid: int, start: int) -> None:
+        """Its first process by itself too: whoever moved it out of its cgroup keeps nothing alive."""
+        with contextlib.ExitStack() as held:
+            family = []
+            if pid and proc.is_running(pid, start):
+                for each in proc.families([pid]):
+                    with contextlib.suppress(ProcessLookupError):
+                        family.append(os.pidfd_open(each))
+                        held.callback(os.close, family[-1])
+            self.tree.kill(name)
+            for pidfd in family:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     async def destroy(self, name: str, seconds: float) -> None:
         await asyncio.to_thread(self.tree.remove, name, seconds)
+
+    @property
+    def keeper(self) -> int:
+        return self.link.pid
 
     def watch_keeper(self, lost: Callable[[], None]) -> None:
         self.link.on_lost = lost

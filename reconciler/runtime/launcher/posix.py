@@ -62,6 +62,10 @@ class PosixLauncher:
     async def destroy(self, name: str, seconds: float) -> None:
         return None
 
+    @property
+    def keeper(self) -> int:
+        return self.link.pid
+
     def watch_keeper(self, lost: Callable[[], None]) -> None:
         self.link.on_lost = lost
 

@@ -30,8 +30,9 @@ from reconciler.runtime.containerizer import (
 )
 from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.hooks.hooks import Hooks
-from reconciler.runtime.isolators.isolator import Isolator
+from reconciler.runtime.isolators.isolator import Isolator, Limitation
 from reconciler.runtime.kernel import proc
+from reconciler.runtime.launcher.cgroup_tree import CgroupLost
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos import fit, launch_plan, needs, probing
@@ -158,7 +159,12 @@ class MesosContainerizer:
         if container is None or not container.alive:
             raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
         context = self._shop.context(container)
-        await self._shop.stage("gathering its processes", self._gather, container)
+        try:
+            await self._shop.stage("gathering its processes", self._gather, container)
+        except CgroupLost as lost:
+            found = f"somebody removed {lost.filename}, which holds its processes together or says what they may use"
+            self._endings.limit(container, Limitation(Reason.CGROUP_LOST, found))
+            return
         await self._shop.each("update", lambda isolator: isolator.update(context, requests, limits))
         self._watching.begin(container)
 
@@ -174,10 +180,17 @@ class MesosContainerizer:
             raise Retryable(f"{name}: what it uses cannot be had: {error}", Reason.STATE_UNKNOWN) from error
 
     def _strays(self, container: Container) -> int:
-        return self._shop.launcher.strays(container.name, _processes(container.run))
+        return self._shop.launcher.strays(container.name, self._processes(container.run))
 
     def _gather(self, container: Container) -> None:
-        self._shop.launcher.gather(container.name, _processes(container.run))
+        self._shop.launcher.gather(container.name, self._processes(container.run))
+
+    def _processes(self, run: Run) -> list[int]:
+        """Its first process, those that were started in it later, and what descends from these."""
+        if run.pid is None or not proc.is_running(run.pid, run.start or 0):
+            return []
+        others = {each.run.pid for each in self._shop.all.values()}
+        return proc.families([run.pid, *proc.guests(run.pid, self._shop.launcher.keeper, others)])
 
     async def status(self, name: str) -> ContainerStatus | None:
         if name in self._shop.quarantined:
@@ -232,11 +245,6 @@ class MesosContainerizer:
                 await asyncio.wait([container.ending], timeout=1.0)
             container.close()
         await self._shop.launcher.close()
-
-
-def _processes(run: Run) -> list[int]:
-    """Its first process and what descends from it."""
-    return proc.families([run.pid]) if run.pid is not None and proc.is_running(run.pid, run.start or 0) else []
 
 
 def _rotate(runs: list[Run]) -> None:
