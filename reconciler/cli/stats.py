@@ -76,7 +76,18 @@ def _text(rows: list[Row], output: str, *, again: bool) -> str:
     head += ["MEMORY", "WORKING SET", "MEMORY LIMIT", "PIDS", "PIDS LIMIT", "NET IN / OUT"]
     lines = [_line(row) for row in rows]
     if output == "wide":
-        head += ["PEAK", "REFUSED", "DISK", "DISK LIMIT", "NET ERRORS", "NET DROPS", "TCP", "RETRANSMITS"]
+        head += [
+            "PEAK",
+            "REFUSED",
+            "DISK",
+            "DISK LIMIT",
+            "READ",
+            "WRITTEN",
+            "NET ERRORS",
+            "NET DROPS",
+            "TCP",
+            "RETRANSMITS",
+        ]
         lines = [[*line, *_more(row)] for line, row in zip(lines, rows, strict=True)]
     return table(head, lines).rstrip("\n") + ("\n" if again else "")
 
@@ -98,7 +109,7 @@ def _line(row: Row) -> list[str]:
 
 
 def _more(row: Row) -> list[str]:
-    disk = (_size(row["diskBytes"]), _size(row["diskLimitBytes"]))
+    disk = [_size(row[key]) for key in ("diskBytes", "diskLimitBytes", "ioReadBytes", "ioWrittenBytes")]
     own = [_size(row["memoryPeakBytes"]), _figure(row["pidsRefused"]), *disk]
     return [*own, *(_lost(row, what) for what in ("Errors", "Drops")), *(_figure(row[key]) for key in _TCP)]
 

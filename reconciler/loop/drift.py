@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from reconciler.errors import ReconcilerError
 from reconciler.loop.values import Observed, Record
-from reconciler.runtime.containerizer import Containerizer, Usage
-from reconciler.runtime.kernel import cpus
-from reconciler.spec.model import ContainerSpec
-from reconciler.spec.quantities import format_size
+from reconciler.runtime.containerizer import OF_DISK, OF_HUGE_PAGES, Containerizer, Usage
+from reconciler.runtime.kernel import block_devices, cpus
+from reconciler.spec.model import ContainerSpec, ResourceAmounts
+from reconciler.spec.quantities import format_size, parse_size
 from reconciler.spec.tasks import resources
 
 PERIOD = 10.0
@@ -33,8 +34,8 @@ _FIGURES = (
 _PAGE = 4096
 
 
-def drifted(spec: ContainerSpec, usage: Usage) -> str:
-    """What differs from its limits, as a cause; "" for nothing."""
+def drifted(spec: ContainerSpec, usage: Usage, disks: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What differs from its limits, as a cause; "" for nothing. disks: device, as its limits name it, → MAJ:MIN."""
     found, limits = [], resources(spec).limits
     for attribute, field, figure in _FIGURES:
         wanted = getattr(limits, attribute)
@@ -47,9 +48,31 @@ def drifted(spec: ContainerSpec, usage: Usage) -> str:
         present = usage[figure]
         if not _same(wanted, present, field):
             found.append(f"{field} is limited to {_shown(field, present)}, not to {_shown(field, wanted)}")
+    found += _of_disks(limits, usage, disks)
+    found += _of_huge_pages(limits, usage) if spec.type != "docker" else ()
     if strays := usage.get("strays"):
         found.append(f"{strays} of its processes moved out of its cgroup")
     return f"changed by somebody else: {', '.join(found)}" if found else ""
+
+
+def _of_disks(limits: ResourceAmounts, usage: Usage, disks: Mapping[str, str]) -> Iterator[str]:
+    """On cgroup v1 a nested container may be held to less, as its parent is."""
+    if "io_reads" not in usage:
+        return
+    for device, rates in limits.io.items():
+        for name, field in type(rates).model_fields.items():
+            wanted, present = getattr(rates, name), usage.get(f"{OF_DISK}{disks.get(device)}.{name}_limit")
+            if device in disks and wanted is not None and (present is None or present > wanted):
+                yield f"io.{device}.{field.alias} is limited to {_shown(name, present)}, not to {wanted}"
+
+
+def _of_huge_pages(limits: ResourceAmounts, usage: Usage) -> Iterator[str]:
+    asked = {format_size(parse_size(page)): limit for page, limit in limits.hugepages.items()}
+    for page in sorted(asked.keys() | {name.split(".")[1] for name in usage if name.startswith(OF_HUGE_PAGES)}):
+        wanted, figure = asked.get(page), f"{OF_HUGE_PAGES}{page}.limit_bytes"
+        if figure in usage and usage[figure] != wanted:
+            is_, not_ = (_shown("memory", value) for value in (usage[figure], wanted))
+            yield f"hugepages.{page} is limited to {is_}, not to {not_}"
 
 
 def _same(wanted: float | None, present: float | None, field: str) -> bool:
@@ -101,9 +124,11 @@ class Drift:
 
     async def _look(self, name: str, spec: ContainerSpec) -> None:
         usage = await self._containerizer.usage(name)
+        limited = resources(spec).limits.io
+        disks = await asyncio.to_thread(_numbers, limited) if limited else {}
         if usage is None or self._subjects.get(name) is not spec:
             return  # it ended, or another spec is in force meanwhile
-        if why := drifted(spec, usage):
+        if why := drifted(spec, usage, disks):
             new = self._found.get(name) != why
             self._found[name] = why
             if new:
@@ -114,3 +139,12 @@ class Drift:
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
+
+
+def _numbers(devices: Iterable[str]) -> dict[str, str]:
+    """Of those that are there."""
+    found = {}
+    for device in devices:
+        with contextlib.suppress(OSError, ValueError):
+            found[device] = block_devices.disk(device)
+    return found

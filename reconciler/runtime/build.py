@@ -355,10 +355,23 @@ def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:
 def _cgroup_isolators(host: CgroupMap) -> list[Isolator]:
     from reconciler.runtime.isolators.cgroups_cpu import CpuIsolator
     from reconciler.runtime.isolators.cgroups_cpuset import CpusetIsolator
+    from reconciler.runtime.isolators.cgroups_hugetlb import HugetlbIsolator
+    from reconciler.runtime.isolators.cgroups_io import IoIsolator
     from reconciler.runtime.isolators.cgroups_mem import MemoryIsolator
+    from reconciler.runtime.isolators.cgroups_misc import MiscIsolator
     from reconciler.runtime.isolators.cgroups_pids import PidsIsolator
+    from reconciler.runtime.isolators.cgroups_pressure import PressureIsolator
 
-    return [CpuIsolator(host), CpusetIsolator(host), MemoryIsolator(host), PidsIsolator(host)]
+    return [
+        CpuIsolator(host),
+        CpusetIsolator(host),
+        MemoryIsolator(host),
+        PidsIsolator(host),
+        IoIsolator(host),
+        HugetlbIsolator(host),
+        MiscIsolator(host),
+        PressureIsolator(host),
+    ]
 
 
 def _posix_isolators() -> list[Isolator]:

@@ -37,6 +37,18 @@ Usage = Mapping[str, int | float | None]
 OF_INTERFACE = "interface."
 """Begins the name of a figure of one network interface: interface.eth0.received_bytes."""
 
+OF_DISK = "io."
+"""The same of one block device, by its number: io.254:0.read_bytes."""
+
+OF_PRESSURE = "pressure."
+"""Of cpu, memory or io: pressure.io.full_seconds."""
+
+OF_HUGE_PAGES = "hugepages."
+"""Of one page size: hugepages.2Mi.bytes."""
+
+OF_MISC = "misc."
+"""Of one resource that the host has few of: misc.sev.used."""
+
 
 LIMITED = frozenset(
     {

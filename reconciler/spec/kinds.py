@@ -100,6 +100,12 @@ def _positive(value: int) -> int:
     return value
 
 
+def _weight(value: int) -> int:
+    if not 1 <= value <= 10_000:
+        raise refuse("a weight is from 1 to 10000", "100 is what others have")
+    return value
+
+
 def _matching(pattern: re.Pattern[str], message: str, hint: str = "", longest: int = 4096) -> Callable[[str], str]:
     def check(value: str) -> str:
         if len(value) > longest or pattern.fullmatch(value) is None:
@@ -154,6 +160,7 @@ def _no_dotdot(value: str) -> str:
 Text = Annotated[StrictStr, AfterValidator(_filled)]
 Flag = StrictBool
 Count = Annotated[StrictInt, AfterValidator(_positive)]
+Weight = Annotated[StrictInt, AfterValidator(_weight)]
 Number = StrictFloat
 Size = Annotated[
     StrictInt,

@@ -10,12 +10,15 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from reconciler.spec.kinds import Count, Cpus, CpuSet, Part, Size, Text
+from reconciler.spec.kinds import Count, Cpus, CpuSet, Part, Size, Text, Weight
 
 
 class DeviceRates(Part):
-    """How fast one block device may be used."""
+    """How fast one block device may be used; among the requests, the share of it."""
 
+    weight: Weight | None = Field(
+        None, description="Requests only: share of a busy device, 1 to 10000, as others: 100."
+    )
     read_bps: Size | None = Field(None, description="Bytes read per second, with a unit: 10Mi.")
     write_bps: Size | None = Field(None, description="Bytes written per second, with a unit: 10Mi.")
     read_iops: Count | None = Field(None, description="Read operations per second.")
@@ -37,7 +40,9 @@ class ResourceAmounts(Part):
     memory_swap: Size | None = Field(None, description="Memory and swap together, with a unit; needs memory.")
     pids: Count | None = Field(None, description="Processes and threads.")
     disk: Size | None = Field(None, description="Disk space of the sandbox, with a unit.")
-    io: dict[Text, DeviceRates] = Field(default_factory=dict, description="Rates per block device, by its path.")
+    io: dict[Text, DeviceRates] = Field(
+        default_factory=dict, description="Rates and weights per block device, by its path or MAJ:MIN."
+    )
     network: NetworkRates | None = Field(None, description="Rates on each network of its own.")
     cpuset: CpuSet | None = Field(None, description='The CPUs it may run on: "0-3,7".')
     hugepages: dict[Text, Size] = Field(default_factory=dict, description="Huge pages by page size: {2Mi: 64Mi}.")

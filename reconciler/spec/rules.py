@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from reconciler.spec import namespaces, ports, targets, uris
-from reconciler.spec.executors import ExecutorResources
-from reconciler.spec.model import ContainerSpec, Device, DockerOptions, Resources, Volume
-from reconciler.spec.quantities import BadQuantity, format_size, parse_size
+from reconciler.spec import amounts, namespaces, ports, targets, uris
+from reconciler.spec.model import ContainerSpec, Device, DockerOptions, Volume
 from reconciler.spec.tasks import SUMMED
 
 Violation = tuple[str, str, str]
@@ -101,9 +99,9 @@ def _debug(spec: ContainerSpec) -> Iterator[Violation]:
 
 
 def _amounts(spec: ContainerSpec) -> Iterator[Violation]:
-    yield from _resources(spec.resources, "resources")
+    yield from amounts.violations(spec.resources, "resources")
     if spec.executor is not None:
-        yield from _resources(spec.executor.resources, "executor.resources")
+        yield from amounts.violations(spec.executor.resources, "executor.resources")
 
 
 def _executor(spec: ContainerSpec) -> Iterator[Violation]:
@@ -126,34 +124,6 @@ def _executor(spec: ContainerSpec) -> Iterator[Violation]:
         for name, field in type(amounts).model_fields.items():
             if name not in SUMMED and getattr(amounts, name):
                 yield f"executor.resources.{part}.{field.alias or name}", "is the container's alone", "below resources"
-
-
-def _resources(resources: Resources | ExecutorResources, path: str) -> Iterator[Violation]:
-    requests, limits = resources.requests, resources.limits
-    given = {name for name in type(requests).model_fields if name in requests.model_fields_set}
-    for name, alias, show in _COMPARED:
-        request, limit = getattr(requests, name), getattr(limits, name)
-        if name in given and request is not None and limit is not None and limit < request:
-            yield f"{path}.limits.{alias}", f"{show(limit)} is below the request of {show(request)}", ""
-    for part, amounts in (("requests", requests), ("limits", limits)):
-        if amounts.memory_swap is not None and amounts.memory is None:
-            yield f"{path}.{part}.memorySwap", "needs memory too: it counts memory and swap together", ""
-        elif amounts.memory_swap is not None and amounts.memory is not None and amounts.memory_swap < amounts.memory:
-            yield f"{path}.{part}.memorySwap", "is below memory, but counts memory and swap together", ""
-        for page in amounts.hugepages:
-            try:
-                parse_size(page)
-            except BadQuantity as bad:
-                yield f"{path}.{part}.hugepages.{page}", bad.message, bad.hint
-
-
-_COMPARED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("cpus", "cpus", lambda value: f"{value:g}"),
-    ("memory", "memory", lambda value: format_size(int(value))),
-    ("memory_swap", "memorySwap", lambda value: format_size(int(value))),
-    ("pids", "pids", str),
-    ("disk", "disk", lambda value: format_size(int(value))),
-)
 
 
 def _policies(spec: ContainerSpec) -> Iterator[Violation]:

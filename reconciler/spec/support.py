@@ -26,8 +26,11 @@ _BY_ENGINES = frozenset(
 _NATIVE = frozenset({"isolators", "devices", "networks", "ports"})
 """Of these, what containers of type mesos have already."""
 
-_LIMITS = frozenset({"memory_swap", "network", "disk", "cpuset"})
+_LIMITS = frozenset({"memory_swap", "network", "disk", "cpuset", "io", "hugepages"})
 """The same of limits."""
+
+_REQUESTS = frozenset({"io"})
+"""And of requests."""
 
 _AMOUNTS = {
     "memory_swap": "memorySwap",
@@ -48,7 +51,7 @@ def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
             continue
         if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
             fields.append(path)
-    fields += _resources("requests", spec.resources.requests, _BY_ENGINES if engine else frozenset())
+    fields += _resources("requests", spec.resources.requests, _BY_ENGINES if engine else _REQUESTS)
     fields += _resources("limits", spec.resources.limits, _BY_ENGINES if engine else _LIMITS)
     return tuple((field, f"{field} is {_NOT_YET}") for field in fields)
 

@@ -22,10 +22,10 @@ import time
 from collections.abc import Collection, Iterator
 
 from reconciler.runtime.kernel import cgroups, proc
-from reconciler.runtime.kernel.cgroups import CgroupMap, Hierarchy
+from reconciler.runtime.kernel.cgroups import UNIFIED, CgroupMap, Hierarchy
 from reconciler.runtime.launcher import freezer
 
-DEFAULT_CONTROLLERS = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids"})
+DEFAULT_CONTROLLERS = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "hugetlb", "misc"})
 LEAF = "_leaf"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -223,9 +223,10 @@ class CgroupTree:
                 found[key] = away
         return found
 
-    def gather(self, name: str, pids: Collection[int]) -> None:
-        """Bring the strays back. A cgroup that was removed behind them is made anew, without limits as yet; but for
-        that which also says what devices may be used, and for which there is only another launch (CgroupLost)."""
+    def gather(self, name: str, pids: Collection[int]) -> dict[str, str]:
+        """Bring the strays back; the container's `paths`. A cgroup that was removed behind them, or that an earlier
+        release had no use for, is made, without limits as yet; but for that which also says what devices may be used,
+        and for which there is only another launch (CgroupLost)."""
         for key, away in self.strays(name, pids).items():
             hierarchy, path = self.hierarchies[key], self.paths(name)[key]
             if not os.path.isdir(path):
@@ -238,6 +239,9 @@ class CgroupTree:
                 except OSError as error:
                     if error.errno != errno.ESRCH:
                         raise
+        if (unified := self.hierarchies.get(UNIFIED)) is not None:
+            self._enable_controllers(unified, os.path.dirname(self.paths(name)[UNIFIED]))
+        return self.paths(name)
 
     def remove(self, name: str, timeout: float) -> None:
         """Remove the container's cgroups and those nested in it, in every hierarchy of the host, within `timeout`

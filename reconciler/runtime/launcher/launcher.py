@@ -88,8 +88,9 @@ class Launcher(Protocol):
         """How many of the container's processes somebody moved out of what `create` made. Blocks."""
         ...
 
-    def gather(self, name: str, pids: Collection[int]) -> None:
-        """Move them back. Blocks. Raises CgroupLost where there is nothing left to move them to."""
+    def gather(self, name: str, pids: Collection[int]) -> Mapping[str, str]:
+        """Move them back; hierarchy → its own cgroup, as `create` has it. Blocks. Raises CgroupLost where there is
+        nothing left to move them to."""
         ...
 
     async def fork(self, fork: Fork) -> Forked: ...

@@ -66,8 +66,8 @@ class LinuxLauncher:
     def strays(self, name: str, pids: Collection[int]) -> int:
         return len({pid for away in self.tree.strays(name, pids).values() for pid in away})
 
-    def gather(self, name: str, pids: Collection[int]) -> None:
-        self.tree.gather(name, pids)
+    def gather(self, name: str, pids: Collection[int]) -> Mapping[str, str]:
+        return self.tree.gather(name, pids)
 
     def _end_fds(self, name: str) -> dict[str, int]:
         directory = self.tree.tracking_dir(name)

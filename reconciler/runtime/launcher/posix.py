@@ -45,8 +45,8 @@ class PosixLauncher:
     def strays(self, name: str, pids: Collection[int]) -> int:
         return 0
 
-    def gather(self, name: str, pids: Collection[int]) -> None:
-        return None
+    def gather(self, name: str, pids: Collection[int]) -> Mapping[str, str]:
+        return {}
 
     async def fork(self, fork: Fork) -> Forked:
         return await self.link.fork(fork)

@@ -158,13 +158,15 @@ class MesosContainerizer:
         container = self._shop.all.get(name)
         if container is None or not container.alive:
             raise Retryable(f"{name} does not run: nothing to update", Reason.STATE_UNKNOWN)
-        context = self._shop.context(container)
         try:
-            await self._shop.stage("gathering its processes", self._gather, container)
+            there = await self._shop.stage("gathering its processes", self._gather, container)
         except CgroupLost as lost:
             found = f"somebody removed {lost.filename}, which holds its processes together or says what they may use"
             self._endings.limit(container, Limitation(Reason.CGROUP_LOST, found))
             return
+        if there != container.run.cgroups:
+            container.checkpoint(cgroups=dict(there))
+        context = self._shop.context(container)
         await self._shop.each("update", lambda isolator: isolator.update(context, requests, limits))
         self._watching.begin(container)
 
@@ -182,8 +184,8 @@ class MesosContainerizer:
     def _strays(self, container: Container) -> int:
         return self._shop.launcher.strays(container.name, self._processes(container.run))
 
-    def _gather(self, container: Container) -> None:
-        self._shop.launcher.gather(container.name, self._processes(container.run))
+    def _gather(self, container: Container) -> Mapping[str, str]:
+        return self._shop.launcher.gather(container.name, self._processes(container.run))
 
     def _processes(self, run: Run) -> list[int]:
         """Its first process, those that were started in it later, and what descends from these."""

@@ -19,7 +19,7 @@ from reconciler.spec.namespaces import Sharing, effective, explicit
 if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec
 
-_LIMITS = ("cpus", "memory", "pids", "cpuset")
+_LIMITS = ("cpus", "memory", "pids", "cpuset", "io", "hugepages")
 
 
 def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: bool) -> list[str]:
@@ -32,8 +32,10 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
             found.append(_sentence(f"namespaces.{name}: private", launcher, f"{root}leave it out to share the host's"))
     if not limits:
         for name in _LIMITS:
-            if getattr(spec.resources.limits, name) is not None:
+            if getattr(spec.resources.limits, name):
                 found.append(_sentence(f"resources.limits.{name}", launcher, "it has no cgroups"))
+        if spec.resources.requests.io:
+            found.append(_sentence("resources.requests.io", launcher, "it has no cgroups"))
     found += _images(spec)
     if "mount" not in gives:
         for name in ("image", "rootfs"):

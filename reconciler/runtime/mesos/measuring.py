@@ -11,7 +11,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.runtime.containerizer import OF_INTERFACE, Usage, sandbox_place
+from reconciler.runtime.containerizer import (
+    OF_DISK,
+    OF_HUGE_PAGES,
+    OF_INTERFACE,
+    OF_MISC,
+    OF_PRESSURE,
+    Usage,
+    sandbox_place,
+)
 from reconciler.runtime.isolators.isolator import Context, Isolator
 from reconciler.runtime.kernel import proc
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run, Unreadable
@@ -95,18 +103,19 @@ def as_json(name: str, sample: Sample | None, percent: float | None) -> Mapping[
         "running": sample is not None,
         "cpuPercent": percent,
         **{key: figures.get(figure) for key, figure in _KEYS.items()},
-        "interfaces": _interfaces(figures),
+        **{key: by_name(figures, prefix) or None for key, prefix in _GROUPS.items()},
     }
 
 
-def _interfaces(figures: Usage) -> Mapping[str, object] | None:
-    """By name; null without a network of its own."""
-    found: dict[str, dict[str, object]] = {}
+def by_name(figures: Usage, prefix: str) -> dict[str, dict[str, int | float | None]]:
+    """Figures of several things of a kind, such as interfaces: name of the thing → figure, as JSON has it → value."""
+    found: dict[str, dict[str, int | float | None]] = {}
     for figure, value in figures.items():
-        if figure.startswith(OF_INTERFACE):
-            name, _, which = figure.removeprefix(OF_INTERFACE).rpartition(".")
-            found.setdefault(name, {})[_OF_EACH[which]] = value
-    return found or None
+        if figure.startswith(prefix):
+            name, _, which = figure.removeprefix(prefix).rpartition(".")
+            first, *more = which.split("_")
+            found.setdefault(name, {})[first + "".join(map(str.capitalize, more))] = value
+    return found
 
 
 _KEYS: Mapping[str, str] = {
@@ -132,10 +141,16 @@ _KEYS: Mapping[str, str] = {
     "tcpRetransmits": "tcp_retransmits",
     "tcpListenOverflows": "tcp_listen_overflows",
     "tcpListenDrops": "tcp_listen_drops",
+    "ioReadBytes": "io_read_bytes",
+    "ioWrittenBytes": "io_written_bytes",
+    "ioReads": "io_reads",
+    "ioWrites": "io_writes",
 }
 
-_OF_EACH: Mapping[str, str] = {
-    f"{way}_{what}": f"{way}{what.capitalize()}"
-    for way in ("received", "sent")
-    for what in ("bytes", "packets", "errors", "drops")
+_GROUPS: Mapping[str, str] = {
+    "interfaces": OF_INTERFACE,
+    "disks": OF_DISK,
+    "pressure": OF_PRESSURE,
+    "hugepages": OF_HUGE_PAGES,
+    "misc": OF_MISC,
 }

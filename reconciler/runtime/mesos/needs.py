@@ -25,6 +25,8 @@ _OF_LIMITS: Mapping[str, Sequence[str]] = {
     "cpuset": ("cgroups/cpuset",),
     "disk": ("disk/du", "disk/xfs"),
     "network": ("network",),
+    "io": ("cgroups/io",),
+    "hugepages": ("cgroups/hugetlb",),
 }
 _OF_FIELDS: Mapping[str, Sequence[str]] = {
     "devices": ("linux/devices",),
@@ -65,9 +67,11 @@ def _needed(spec: ContainerSpec) -> Iterator[tuple[str, Sequence[str]]]:
         if getattr(spec, field):
             yield field, names
     for field, names in _OF_LIMITS.items():
-        if getattr(spec.resources.limits, field) is not None:
+        if getattr(spec.resources.limits, field):
             path = type(spec.resources.limits).model_fields[field].alias or field
             yield f"resources.limits.{path}", names
+    if spec.resources.requests.io:
+        yield "resources.requests.io", ("cgroups/io",)
     for number, volume in enumerate(spec.volumes):
         yield f"volumes[{number}].type", (OF_VOLUMES[volume.type],)
         yield f"volumes[{number}]", ("filesystem/linux",)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.runtime.build import sample
 from reconciler.runtime.containerizer import Usage
+from reconciler.runtime.kernel import cgroups
+from reconciler.runtime.mesos.checkpoint import Checkpoints
+from reconciler.spec.model import ResourceAmounts
 from tests.integration.runtime.world import SECONDS, Agent, World
 from tests.integration.terminal.operator import CHECKOUT, COMMAND
 
@@ -77,14 +84,93 @@ async def test_it_is_read_without_an_agent(either: World) -> None:
 
 @pytest.mark.root
 @pytest.mark.cgroup
-async def test_limits_and_throttling_are_told(world: World) -> None:
-    limits = {"cpus": 0.1, "memory": "64Mi", "pids": 20}
+@pytest.mark.vm
+async def test_the_figures_are_those_of_the_kernel_s_own_files(world: World) -> None:
+    limits = {"cpus": 0.4, "memory": "64Mi", "pids": 20}
     async with world.agent() as agent:
-        await agent.launch("job", shell=SPIN, resources={"limits": limits})
-        found = await grown(agent, "job", "cpu_throttled_periods", 3)
-        assert (found["cpu_limit"], found["memory_limit_bytes"], found["pids_limit"]) == (0.1, 64 * MIB, 20)
-        assert (found["cpu_throttled_seconds"] or 0) > 0
+        await agent.launch("job", command=SLEEP, resources={"limits": limits})
+        burst = f"timeout 0.4 sh -c '{SPIN}'; dd if=/dev/zero of=file bs=64k count=4 conv=fsync"
+        await agent.launch("job.burst", shell=burst)
+        await agent.ended("job.burst")
+        found = await usage(agent, "job")
+        assert (found["cpu_limit"], found["memory_limit_bytes"], found["pids_limit"]) == (0.4, 64 * MIB, 20)
+        assert (found["cpu_throttled_periods"] or 0) > 0 and (found["cpu_throttled_seconds"] or 0) > 0
+        kernel = Kernel((await agent.status("job")).cgroups)
+        for figure, own in kernel.figures().items():
+            assert figure in found, figure
+            near = 1 * MIB if figure.startswith("memory") else 1e-6
+            assert found[figure] == pytest.approx(own, abs=near), figure
         assert sample(world.base, world.run, "", {"job"})["job"].usage["pids_limit"] == 20
+
+
+class Kernel:
+    """A container's files, read and added up by the documentation of each version."""
+
+    def __init__(self, directories: Mapping[str, str]) -> None:
+        self.map, self.directories = cgroups.read_map(), directories
+
+    def text(self, controller: str, v1: str, v2: str) -> str | None:
+        hierarchy = self.map.hierarchy_of(controller)
+        if hierarchy is None:
+            return None
+        return Path(self.directories[hierarchy.name], v1 if hierarchy.version == 1 else v2).read_text()
+
+    def figures(self) -> dict[str, float]:
+        """Of a container whose processes sleep."""
+        used, cpu = self.text("cpuacct", "cpuacct.usage", "cpu.stat"), self.text("cpu", "cpu.stat", "cpu.stat")
+        memory, stat = (self.text("memory", *files) for files in MEMORY)
+        pids, io = self.text("pids", "pids.current", "pids.current"), self.text("blkio", *BLKIO)
+        assert used and cpu and memory and stat and pids
+        micros, nanos = keyed(cpu, "throttled_usec"), keyed(cpu, "throttled_time")
+        cache = keyed(stat, "total_inactive_file") or keyed(stat, "inactive_file")
+        found = {
+            "cpu_seconds": int(used) / 1e9 if used.strip().isdigit() else keyed(used, "usage_usec") / 1e6,
+            "cpu_throttled_periods": keyed(cpu, "nr_throttled"),
+            "cpu_throttled_seconds": micros / 1e6 + nanos / 1e9,
+            "memory_bytes": int(memory),
+            "memory_working_set_bytes": int(memory) - cache,
+            "pids": int(pids),
+        }
+        if io is not None:
+            found["io_written_bytes"] = sum(map(int, re.findall(r"(?:Write |wbytes=)(\d+)", io)))
+        if (pressure := Path(self.directories.get("unified", "/nowhere"), "cpu.pressure")).exists():
+            found["pressure.cpu.some_seconds"] = int(pressure.read_text().splitlines()[0].rpartition("=")[2]) / 1e6
+        return found
+
+
+def keyed(text: str, key: str) -> int:
+    return int(dict(line.split() for line in text.splitlines()).get(key, 0))
+
+
+MEMORY = (("memory.usage_in_bytes", "memory.current"), ("memory.stat", "memory.stat"))
+BLKIO = ("blkio.throttle.io_service_bytes_recursive", "io.stat")
+
+
+@pytest.mark.root
+@pytest.mark.cgroup
+async def test_what_an_earlier_release_launched_is_counted_and_limited_where_that_had_no_cgroup(world: World) -> None:
+    hierarchy = cgroups.read_map().hierarchy_of("blkio")
+    disks = [path.read_text().strip() for path in Path("/sys/block").glob("*/dev")]
+    if hierarchy is None or hierarchy.version == 2 or not disks:
+        pytest.skip("no hierarchy blkio of its own, or no disk")
+    async with world.agent() as agent:
+        await agent.launch("old", command=SLEEP)
+    checkpoints = Checkpoints(world.run)
+    run = checkpoints.read("old")
+    assert run is not None
+    for pid in cgroups.pids_below(run.cgroups["blkio"]):
+        cgroups.write(hierarchy.mount, "cgroup.procs", pid)
+    Path(run.cgroups["blkio"]).rmdir()
+    checkpoints.write(replace(run, cgroups={name: at for name, at in run.cgroups.items() if name != "blkio"}))
+    async with world.agent() as agent:
+        before = await usage(agent, "old")
+        assert "io_reads" not in before and before["strays"] == 2
+        limits = ResourceAmounts.model_validate({"io": {disks[0]: {"readBps": MIB}}})
+        await agent.containerizer.update("old", ResourceAmounts(), limits)
+        after = await usage(agent, "old")
+        assert (after["io_reads"], after[f"io.{disks[0]}.read_bps_limit"], after["strays"]) == (0, MIB, 0)
+    async with world.agent() as agent:
+        assert (await usage(agent, "old"))["io_reads"] == 0, "and is so for the next agent"
 
 
 async def test_time_of_processes_that_have_ended_counts_where_no_cgroup_does(posix: World) -> None:
