@@ -4,12 +4,14 @@
 
 A Debian kernel is unpacked (not installed) and booted in QEMU by virtme-ng, without KVM, on this machine's own file
 system: read-only over 9p, with overlays where programs want to write. Python is some ten times slower in there, so
-what waits there must wait by deadline. Needs root on a Debian machine, `qemu-system-x86` and `kmod`.
+what waits there must wait by deadline; and since it is the processor that limits, there is one such machine for each
+of this one's, and each is given some of the test files. Needs root on a Debian machine, `qemu-system-x86` and `kmod`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -17,11 +19,19 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".venv" / "vm"
 SECONDS = 1500
+# neither 9p nor a tmpfs of this kernel can be id-mapped
+_DISK = (
+    "modprobe -aq loop ext4; mkdir /run/vm && truncate -s 1G /run/vm.img && mkfs.ext4 -q /run/vm.img"
+    " && mount -t ext4 -o loop /run/vm.img /run/vm && chmod 1777 /run/vm"
+)
 _DONE = re.compile(rb"vm-tests-exit=(\d+)")
 
 
@@ -47,53 +57,79 @@ def _output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def marked() -> list[str]:
-    """The files with a test marked `vm`: to import every other one in there would take minutes."""
-    files = sorted((CHECKOUT / "tests").rglob("test_*.py"))
-    return [str(path.relative_to(CHECKOUT)) for path in files if "mark.vm" in path.read_text()]
+def shares(arguments: list[str], machines: int) -> list[list[str]]:
+    """What pytest is told in each machine: the files with a test marked `vm`, about as many tests for each machine.
+
+    A file is never split: to import one in there takes as long as a test.
+    """
+    pytest = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-m", "vm", "-k", "not posix"]
+    found = subprocess.run([*pytest, *(arguments or ["tests"])], cwd=CHECKOUT, capture_output=True, text=True)
+    tests = Counter(dict(re.findall(r"^(\S+\.py): (\d+)$", found.stdout, re.MULTILINE)))
+    if not tests:
+        raise SystemExit(f"no test is marked vm there:\n{found.stdout}{found.stderr}")
+    if arguments:
+        return [arguments]
+    dealt: list[list[str]] = [[] for _ in range(machines)]
+    counts = [0] * machines
+    for path, count in sorted(tests.items(), key=lambda item: -int(item[1])):
+        least = counts.index(min(counts))
+        dealt[least].append(path)
+        counts[least] += int(count)
+    return [share for share in dealt if share]
 
 
 def inside(arguments: list[str]) -> str:
     """The shell line that runs in the machine; its last line of output gives the exit code."""
     pytest = [sys.executable, "-m", "pytest", "-v", "-m", "vm", "-k", "not posix", "--color=no"]
     pytest += [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "xdist")]
-    line = shlex.join([*pytest, "--basetemp=/run/vm-tests", "-o", "timeout=600", *(arguments or marked())])
-    environment = "RECONCILER_TEST_PATIENCE=10 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8"
-    return f"cd {shlex.quote(str(CHECKOUT))} && {environment} {line}; echo vm-tests-exit=$?"
+    line = shlex.join([*pytest, "--basetemp=/run/vm/tests", "-o", "timeout=600", *arguments])
+    environment = "TMPDIR=/run/vm RECONCILER_TEST_PATIENCE=10 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8"
+    # the console is not emptied when the machine goes down: it has to be given time
+    return f"{_DISK} && cd {shlex.quote(str(CHECKOUT))} && {environment} {line}; echo vm-tests-exit=$?; sleep 5"
 
 
 def main(arguments: list[str]) -> int:
-    vng = [str(Path(sys.executable).with_name("vng")), "--run", str(kernel())]
+    image = kernel()
+    lots = shares(arguments, len(os.sched_getaffinity(0)))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.ExitStack() as stack:
+        machines = [stack.enter_context(_booted(image, lot)) for lot in lots]
+        clock = threading.Timer(SECONDS, lambda: [_end(machine) for machine in machines])
+        clock.start()
+        stack.callback(clock.cancel)
+        with ThreadPoolExecutor(len(machines)) as threads:
+            codes = list(threads.map(_watch, itertools.count(1), machines))
+    if None in codes:
+        print(f"a machine ended before its tests did; it has {SECONDS} s", file=sys.stderr)
+    return max(1 if code is None else code for code in codes)
+
+
+@contextlib.contextmanager
+def _booted(image: Path, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    vng = [str(Path(sys.executable).with_name("vng")), "--run", str(image)]
     options = ["--disable-kvm", "--force-9p", "--verbose", "--memory", "3G", "--cpus", "2"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     machine = subprocess.Popen(
         [*vng, *options, "--", inside(arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # where vng puts what the console says
         start_new_session=True,
         env={**os.environ, "PATH": path},
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    clock = threading.Timer(SECONDS, _end, [machine])
-    clock.start()
     try:
-        code = _watch(machine)
+        yield machine
     finally:
-        clock.cancel()
         _end(machine)
         machine.wait()
-    if code is None:
-        print(f"the machine ended before its tests did; it has {SECONDS} s", file=sys.stderr)
-        return 1
-    return code
 
 
-def _watch(machine: subprocess.Popen[bytes]) -> int | None:
+def _watch(number: int, machine: subprocess.Popen[bytes]) -> int | None:
     """Pass on what it prints; the exit code of its tests, None when they did not come to an end."""
     code = None
     assert machine.stdout is not None
     for line in machine.stdout:
-        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.write(b"%d| %b" % (number, line))
         sys.stdout.flush()
         if match := _DONE.search(line):
             code = int(match.group(1))
