@@ -60,10 +60,13 @@ def _output(*command: str) -> str:
 def shares(arguments: list[str], machines: int) -> list[list[str]]:
     """What pytest is told in each machine: the files with a test marked `vm`, about as many tests for each machine.
 
-    A file is never split: to import one in there takes as long as a test.
+    A file is never split: to import one in there takes as long as a test. What is imported here to count them is
+    compiled by that, for the machines, too.
     """
     pytest = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-m", "vm", "-k", "not posix"]
-    found = subprocess.run([*pytest, *(arguments or ["tests"])], cwd=CHECKOUT, capture_output=True, text=True)
+    compiling = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    command = [*pytest, *(arguments or ["tests"])]
+    found = subprocess.run(command, cwd=CHECKOUT, env=compiling, capture_output=True, text=True)
     tests = Counter(dict(re.findall(r"^(\S+\.py): (\d+)$", found.stdout, re.MULTILINE)))
     if not tests:
         raise SystemExit(f"no test is marked vm there:\n{found.stdout}{found.stderr}")
@@ -92,13 +95,13 @@ def main(arguments: list[str]) -> int:
     image = kernel()
     lots = shares(arguments, len(os.sched_getaffinity(0)))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.ExitStack() as stack:
+    # left in this order: who watches a machine sees it end
+    with ThreadPoolExecutor(len(lots)) as threads, contextlib.ExitStack() as stack:
         machines = [stack.enter_context(_booted(image, lot)) for lot in lots]
         clock = threading.Timer(SECONDS, lambda: [_end(machine) for machine in machines])
         clock.start()
         stack.callback(clock.cancel)
-        with ThreadPoolExecutor(len(machines)) as threads:
-            codes = list(threads.map(_watch, itertools.count(1), machines))
+        codes = list(threads.map(_watch, itertools.count(1), machines))
     if None in codes:
         print(f"a machine ended before its tests did; it has {SECONDS} s", file=sys.stderr)
     return max(1 if code is None else code for code in codes)
