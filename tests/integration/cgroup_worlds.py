@@ -36,6 +36,13 @@ def tree_on(host: CgroupMap, controllers: frozenset[str] = DEFAULT_CONTROLLERS) 
         assert not left, f"cgroups are left: {left}"
 
 
+def where(tree: CgroupTree, name: str, controller: str) -> str:
+    """The container's cgroup in the hierarchy that has this controller."""
+    hierarchy = tree.map.hierarchy_of(controller)
+    assert hierarchy is not None
+    return tree.paths(name)[hierarchy.name]
+
+
 def start(tree: CgroupTree, name: str, script: str) -> subprocess.Popen[bytes]:
     """Run a shell script whose shell sits in the container's cgroups before its first line."""
     process = subprocess.Popen(

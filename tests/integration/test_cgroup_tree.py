@@ -13,7 +13,7 @@ import pytest
 from reconciler.runtime.kernel import cgroups
 from reconciler.runtime.launcher.cgroup_tree import CgroupBusy, CgroupLost, CgroupTree
 from tests import processes
-from tests.integration.cgroup_worlds import ROOT, finish, start, tree_on, until
+from tests.integration.cgroup_worlds import ROOT, finish, start, tree_on, until, where
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup, pytest.mark.vm]
 FORK_STORM = "storm() { storm & storm & wait; }\nfor i in 1 2 3; do storm & done\nwait"
@@ -47,7 +47,7 @@ def test_a_nested_container_lies_in_its_parent_and_needs_it(tree: CgroupTree) ->
         tree.create("shop.web")
     tree.create("shop")
     made = tree.create("shop.web")
-    assert made["memory"] == tree.paths("shop")["memory"] + "/web"
+    assert made == {key: f"{path}/web" for key, path in tree.paths("shop").items()}
     assert tree.list() == {"shop", "shop.web"}
 
 
@@ -75,7 +75,7 @@ def test_killing_what_is_nested_leaves_its_parent_alone(tree: CgroupTree) -> Non
 
 def test_a_fork_storm_is_killed_and_removed(tree: CgroupTree) -> None:
     tree.create("storm")
-    cgroups.write(tree.paths("storm")["pids"], "pids.max", "200")
+    cgroups.write(where(tree, "storm", "pids"), "pids.max", "200")
     process = start(tree, "storm", FORK_STORM)
     until(lambda: len(tree.pids("storm")) > 50, "the storm grew")
     tree.kill("storm")
@@ -127,10 +127,10 @@ def test_everything_may_be_repeated_and_a_missing_container_is_none(tree: Cgroup
 def test_an_empty_left_over_is_made_anew_with_what_is_in_it(tree: CgroupTree) -> None:
     tree.create("shop")
     tree.create("shop.web")
-    cgroups.write(tree.paths("shop")["pids"], "pids.max", "7")
+    cgroups.write(where(tree, "shop", "pids"), "pids.max", "7")
     tree.create("shop")
     assert tree.list() == {"shop"}
-    assert cgroups.read(tree.paths("shop")["pids"], "pids.max") == "max"
+    assert cgroups.read(where(tree, "shop", "pids"), "pids.max") == "max"
 
 
 def test_a_left_over_with_processes_is_refused_by_pid(tree: CgroupTree) -> None:
