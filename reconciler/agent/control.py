@@ -6,6 +6,7 @@
     {"op": "suspend", "names": […], "by": who, "timeout": seconds}, {"op": "resume", "names": […]}     as for apply
     {"op": "rollback", "name": …, "to": number │ null, "by": who}, {"op": "rollforward", "name": …}    as for apply
     {"op": "checks"}                                       {"ok": true, "checks": {name: [as in `health.as_json`]}}
+    {"op": "figures"}                                      {"ok": true, "figures": {as in `loop.figures`}}
     {"op": "approve", "names": […] │ null}                 null: everything that is held
 
 For its owner and root alone: the socket is mode 0600, and who connects is checked by SO_PEERCRED. The client

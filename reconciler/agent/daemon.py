@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from reconciler import __version__
-from reconciler.agent import node, sources
+from reconciler.agent import metrics, node, sources
 from reconciler.agent.collecting import collect
 from reconciler.agent.control import Answer, Handler, Request, Server
 from reconciler.agent.eventlog import EventLog
@@ -27,6 +27,7 @@ from reconciler.agent.lock import AgentLock, owner_id
 from reconciler.agent.notify import Notifier
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
+from reconciler.agent.scraping import Scraping
 from reconciler.agent.sources import SourceChoice
 from reconciler.agent.store import Store
 from reconciler.errors import ReconcilerError
@@ -46,7 +47,14 @@ log = logging.getLogger(__name__)
 class Daemon:
     """One agent on one source."""
 
-    def __init__(self, places: Places, choice: SourceChoice, options: AgentOptions, notify: Sequence[str]) -> None:
+    def __init__(
+        self,
+        places: Places,
+        choice: SourceChoice,
+        options: AgentOptions,
+        notify: Sequence[str],
+        scraped_at: str | None,
+    ) -> None:
         self.places = places
         self.notifier = Notifier(notify)
         self._events = EventLog(places)
@@ -58,6 +66,7 @@ class Daemon:
         self._headroom = options.image_disk_headroom
         self._collecting: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._scraping = Scraping(scraped_at, self._metrics) if scraped_at is not None else None
 
     def _wake(self) -> None:
         """From any thread."""
@@ -71,6 +80,8 @@ class Daemon:
         await asyncio.to_thread(self.source.start)
         self._tell(EventType.AGENT_STARTED, f"reconciler {__version__}, pid {os.getpid()}, on {self._choice}")
         try:
+            if self._scraping is not None:
+                log.info("metrics at %s", await self._scraping.start())
             await self.reconciler.start()
             await server.start()
             await self.reconciler.run(self._stop, self._ready)
@@ -78,6 +89,8 @@ class Daemon:
             if self._collecting is not None:
                 self._collecting.cancel()
             _notify("STOPPING=1")
+            if self._scraping is not None:
+                self._scraping.close()
             await server.close()
             await asyncio.to_thread(self.source.stop)
             await self.reconciler.close()
@@ -97,6 +110,9 @@ class Daemon:
     def _tell(self, kind: EventType, message: str) -> None:
         self._events.append([Event(time.time(), kind, None, message)])
 
+    async def _metrics(self) -> str:
+        return await asyncio.to_thread(metrics.look, self.places, self.reconciler.figures())
+
     # ---- control
 
     def _handlers(self) -> dict[str, Handler]:
@@ -110,6 +126,7 @@ class Daemon:
             "rollforward": self._roll_forward,
             "approve": self._approve,
             "checks": self._checks,
+            "figures": self._figures,
         }
 
     async def _ping(self, request: Request) -> Answer:
@@ -151,6 +168,9 @@ class Daemon:
         found = self.reconciler.checks()
         return {"ok": True, "checks": {name: [as_json(watch) for watch in found[name]] for name in sorted(found)}}
 
+    async def _figures(self, request: Request) -> Answer:
+        return {"ok": True, "figures": self.reconciler.figures()}
+
     async def _approve(self, request: Request) -> Answer:
         everything = request.get("names") is None
         return {"ok": True, "approved": sorted(self.reconciler.approve(None if everything else _names(request)))}
@@ -181,9 +201,15 @@ def _seconds(request: Request) -> float:
     return float(seconds)
 
 
-def run(places: Places, choice: SourceChoice, options: AgentOptions, notify: Sequence[str] = ()) -> int:
-    """Until SIGTERM or SIGINT. notify: commands and webhooks, see `notify`. Raises ReconcilerError for what keeps it
-    from starting."""
+def run(
+    places: Places,
+    choice: SourceChoice,
+    options: AgentOptions,
+    notify: Sequence[str] = (),
+    scraped_at: str | None = None,
+) -> int:
+    """Until SIGTERM or SIGINT. notify: commands and webhooks, see `notify`; scraped_at: see `scraping`. Raises
+    ReconcilerError for what keeps it from starting."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
@@ -192,12 +218,14 @@ def run(places: Places, choice: SourceChoice, options: AgentOptions, notify: Seq
         if choice.doubt:
             log.warning(choice.doubt)
         log.info("launcher %s (%s); root %s, runtime directory %s", name, why, places.root, places.runtime_dir)
-        asyncio.run(_run(places, choice, options, notify))
+        asyncio.run(_run(places, choice, options, notify, scraped_at))
     return 0
 
 
-async def _run(places: Places, choice: SourceChoice, options: AgentOptions, notify: Sequence[str]) -> None:
-    await Daemon(places, choice, options, notify).run()
+async def _run(
+    places: Places, choice: SourceChoice, options: AgentOptions, notify: Sequence[str], scraped_at: str | None
+) -> None:
+    await Daemon(places, choice, options, notify, scraped_at).run()
 
 
 def _say_ready() -> None:

@@ -39,7 +39,7 @@ def _text(value: object, where: str) -> str:
 
 REPEATED = frozenset({"notify", "node_label"})
 KNOWN = REPEATED | frozenset(
-    {"root", "runtime_dir", "output", "containerizers", "isolation", "launcher", "cgroups_root", "user_ids"}
+    {"metrics", "root", "runtime_dir", "output", "containerizers", "isolation", "launcher", "cgroups_root", "user_ids"}
     | {
         "docker_agent_image",
         "hooks",

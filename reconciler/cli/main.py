@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "why": ("why", "the chain from the file to what is the case"),
     "inspect": ("inspect", "everything known about one container, as JSON"),
     "stats": ("stats", "what containers use of CPU, memory and processes"),
+    "metrics": ("metrics", "what containers use and what the loop does, for Prometheus"),
     "events": ("events", "what happened to containers, and to the source"),
     "logs": ("logs", "print a container's output"),
     "exec": ("exec", "run a command inside a container"),

@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="COMMAND|URL",
         help="told of each transition, as JSON: on standard input, or by POST; may be given more than once",
     )
+    parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve /metrics there, on a loopback address")
     agent_options.add(parser)
 
 
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace, places: Places) -> int:
     from reconciler.agent.once import InTheWay
 
     try:
-        return run_daemon(places, source_options.chosen(args), agent_options.chosen(args), args.notify or ())
+        choice, options = source_options.chosen(args), agent_options.chosen(args)
+        return run_daemon(places, choice, options, args.notify or (), args.metrics)
     except AgentAlive as alive:
         raise InTheWay(alive.message) from None

@@ -63,7 +63,8 @@ def _of_disks(limits: ResourceAmounts, usage: Usage, disks: Mapping[str, str]) -
         for name, field in type(rates).model_fields.items():
             wanted, present = getattr(rates, name), usage.get(f"{OF_DISK}{disks.get(device)}.{name}_limit")
             if device in disks and wanted is not None and (present is None or present > wanted):
-                yield f"io.{device}.{field.alias} is limited to {_shown(name, present)}, not to {wanted}"
+                is_, not_ = (_shown("memory" if name.endswith("_bps") else name, rate) for rate in (present, wanted))
+                yield f"io.{device}.{field.alias} is limited to {is_}, not to {not_}"
 
 
 def _of_huge_pages(limits: ResourceAmounts, usage: Usage) -> Iterator[str]:

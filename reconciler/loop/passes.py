@@ -20,6 +20,7 @@ from reconciler.loop import stalling
 from reconciler.loop.desired import desire
 from reconciler.loop.drift import Drift
 from reconciler.loop.events import acting, rollback_ended, source_changed
+from reconciler.loop.figures import Figures
 from reconciler.loop.keeping import dropped, keep
 from reconciler.loop.ledger import Ledger
 from reconciler.loop.life import settle
@@ -96,6 +97,7 @@ class Passes:
         self.doomed: set[str] = set()
         self.busy_files: tuple[str, ...] = ()
         self.retry_after: float | None = None
+        self.figures = Figures()
         self._observed = Observed()
         self._approved: set[str] = set()
         self._troubles: dict[str, Trouble] = {}
@@ -224,6 +226,7 @@ class Passes:
             self._updated.add(name)
         if error is not None:
             outcome = self._operations.trouble_of(job.action, error)
+        self.figures.acted(job.action, outcome)
         if isinstance(outcome, Trouble):
             self._troubles[name] = outcome
         elif outcome is Superseded.SUPERSEDED:
@@ -317,6 +320,18 @@ class Passes:
         )
 
     # -- what is told -------------------------------------------------------------------------------
+
+    def present(self) -> dict[str, int]:
+        """How many of what, at this moment, for the metrics."""
+        return {
+            "planned": len(self.plan.actions),
+            "held": len(self.held),
+            "waiting": len(self.plan.waits),
+            "busy": len(self.workers.busy),
+            "unknown": len(self._observed.unknown),
+            "drifted": len(self._observed.drift),
+            "source_known": int(self.desired.complete),
+        }
 
     def notes(self) -> dict[str, str]:
         """Remarks on the source as a whole, and on its files."""

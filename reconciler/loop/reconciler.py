@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.loop import texts
@@ -194,6 +194,10 @@ class Reconciler:
         """Remarks on the source ("source", "watch") and on its files (by path)."""
         return self._passes.notes()
 
+    def figures(self) -> Mapping[str, object]:
+        """What the loop counts of itself, as JSON has it."""
+        return self._passes.figures.as_json(self._passes.present())
+
     def checks(self) -> dict[str, tuple[Watch, ...]]:
         """What health checks found, each the last time, of what runs and has any."""
         return self._passes.monitor.watches()
@@ -211,8 +215,10 @@ class Reconciler:
 
     async def _guarded_pass(self) -> bool:
         """A pass in a task of its own, so that whatever goes wrong in it is seen here as a result."""
-        task = asyncio.create_task(self.one_pass(), name="pass")
+        task, clock = asyncio.create_task(self.one_pass(), name="pass"), asyncio.get_running_loop().time
+        begun = clock()
         await asyncio.wait({task})
+        self._passes.figures.passed(clock() - begun, self._clock(), sound=task.exception() is None)
         if (error := task.exception()) is None:
             return True
         log.error("this pass failed, another follows", exc_info=error)

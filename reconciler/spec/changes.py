@@ -40,6 +40,7 @@ TASKS = "executor.tasks"
 
 _LASTING = frozenset({"resources.limits.memory", "resources.limits.cpuset"})
 _SIZES = frozenset({"memory", "memorySwap", "disk", "shmSize", "maxSize", "ingress", "egress"})
+_SIZES |= {"readBps", "writeBps"}
 _DURATIONS = frozenset({"gracePeriod", "initial", "max", "resetAfter", "maxCompletionTime", "shutdownGracePeriod"})
 
 
@@ -124,7 +125,7 @@ def _show(field: str, value: Any) -> str:
     leaf = field.rpartition(".")[2]
     if value is None:
         return "not set"
-    if leaf in _SIZES and isinstance(value, int):
+    if (leaf in _SIZES or ".hugepages." in field) and isinstance(value, int):
         return format_size(value)
     if leaf in _DURATIONS and isinstance(value, int | float):
         return format_duration(value)

@@ -48,14 +48,14 @@ def test_what_differs_is_named(limits: dict[str, float | str], usage: Usage, wha
 
 
 def test_limits_of_disks_and_huge_pages_are_compared_where_the_containerizer_has_them() -> None:
-    asked = {"io": {"/dev/sda": {"readBps": 9}}, "hugepages": {"2048Ki": 4 * MIB}}
+    asked = {"io": {"/dev/sda": {"readBps": 2 * MIB}}, "hugepages": {"2048Ki": 4 * MIB}}
     one = spec("web").model_copy(update={"resources": Resources.model_validate({"limits": asked})})
-    there: Usage = {"io_reads": 0, "io.8:0.read_bps_limit": 9, "hugepages.2Mi.limit_bytes": 4 * MIB}
+    there: Usage = {"io_reads": 0, "io.8:0.read_bps_limit": 2 * MIB, "hugepages.2Mi.limit_bytes": 4 * MIB}
     assert drifted(one, there, {"/dev/sda": "8:0"}) == drifted(one, {}, {}) == drifted(one, {"io_reads": 0}, {}) == ""
     assert drifted(one, {**there, "io.8:0.read_bps_limit": 5}, {"/dev/sda": "8:0"}) == "", "its parent's, on v1"
     gone: Usage = {"io_reads": 0, "hugepages.2Mi.limit_bytes": None, "hugepages.1Gi.limit_bytes": 1 << 30}
     assert drifted(one, gone, {"/dev/sda": "8:0"}) == (
-        "changed by somebody else: io./dev/sda.readBps is limited to nothing, not to 9, "
+        "changed by somebody else: io./dev/sda.readBps is limited to nothing, not to 2Mi, "
         "hugepages.1Gi is limited to 1Gi, not to nothing, hugepages.2Mi is limited to nothing, not to 4Mi"
     )
 
