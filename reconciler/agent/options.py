@@ -29,6 +29,7 @@ class AgentOptions:
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
     registry_mirrors: tuple[str, ...] = ()
+    image_provisioner_backend: str | None = None
     image_disk_headroom: float = 0.1
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
@@ -53,6 +54,7 @@ class AgentOptions:
             insecure_registries=self.insecure_registries,
             registry_auth=self.registry_auth,
             registry_mirrors=self.registry_mirrors,
+            image_provisioner_backend=self.image_provisioner_backend,
             hooks=self.asked(),
             network_cni_config_dir=self.network_cni_config_dir,
             network_cni_plugins_dir=self.network_cni_plugins_dir,
@@ -84,6 +86,7 @@ class AgentOptions:
             insecure_registries=_words(flags.get("insecure_registries")) or (),
             registry_auth=_word(flags.get("registry_auth")),
             registry_mirrors=_words(flags.get("registry_mirrors")) or (),
+            image_provisioner_backend=_word(flags.get("image_provisioner_backend")),
             image_disk_headroom=_number(flags.get("image_disk_headroom"), 0.1),
             network_cni_config_dir=_word(flags.get("network_cni_config_dir")),
             network_cni_plugins_dir=_words(flags.get("network_cni_plugins_dir")),

@@ -9,7 +9,7 @@ from typing import Any
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import absolute
 from reconciler.errors import ReconcilerError
-from reconciler.runtime.build import ONLY_DOCKER
+from reconciler.runtime.build import IMAGE_BACKENDS, ONLY_DOCKER
 
 _MOST_RESTARTS = 1000
 _LONGEST_WAIT = 24 * 3600.0  # for an executor
@@ -27,6 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--user-ids", metavar="FIRST-LAST", help="host ids for user namespaces of containers")
     group.add_argument("--insecure-registries", metavar="LIST", help="HOST[:PORT] to speak to in plain HTTP")
     group.add_argument("--registry-mirrors", metavar="LIST", help="REGISTRY=MIRROR[:PORT], asked before the registry")
+    group.add_argument(
+        "--image-provisioner-backend",
+        metavar="|".join(IMAGE_BACKENDS),
+        help="how images become roots (default: overlay, or copy where overlayfs cannot work)",
+    )
     group.add_argument(
         "--image-disk-headroom",
         metavar="PART",
@@ -78,6 +83,7 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         insecure_registries=_listed(args.insecure_registries) or (),
         registry_auth=_path(args.registry_auth),
         registry_mirrors=_mirrors(args.registry_mirrors),
+        image_provisioner_backend=_backend(args.image_provisioner_backend),
         image_disk_headroom=_headroom(args.image_disk_headroom),
         network_cni_config_dir=_path(args.network_cni_config_dir),
         network_cni_plugins_dir=_paths(args.network_cni_plugins_dir),
@@ -132,6 +138,13 @@ def _headroom(given: str | float | None) -> float:
     if re.fullmatch(r"0(\.[0-9]{1,6})?", text := str(given)) is None:
         raise ReconcilerError(f"--image-disk-headroom {text}: must be a part of the disk, from 0 to below 1")
     return float(text)
+
+
+def _backend(given: str | None) -> str | None:
+    if given is not None and given not in IMAGE_BACKENDS:
+        there_are = ", ".join(IMAGE_BACKENDS)
+        raise ReconcilerError(f"--image-provisioner-backend {given}: there is no such backend; use one of: {there_are}")
+    return given
 
 
 def _restarts(given: str | int | None) -> int:

@@ -54,6 +54,11 @@ class _Subject:
             task.cancel()
 
 
+def _checks(record: Record, seen: ContainerStatus) -> tuple[HealthCheck, ...]:
+    """Its spec's; where that has none, its image's."""
+    return record.spec.health_checks or tuple(map(HealthCheck.model_validate, seen.health_checks))
+
+
 class Monitor:
     def __init__(self, containerizer: Containerizer, clock: Callable[[], float], wake: Callable[[], None]) -> None:
         self._containerizer, self._clock, self._wake = containerizer, clock, wake
@@ -67,15 +72,16 @@ class Monitor:
 
     def follow(self, records: Mapping[str, Record], observed: Observed) -> dict[str, Health]:
         """Check what runs now, as its recorded spec asks; what is known of it, by name, of those that have checks."""
-        checked = {
-            name: seen
+        checks = {
+            name: _checks(records[name], seen)
             for name, seen in observed.containers.items()
-            if seen.running and name in records and records[name].spec.health_checks
+            if seen.running and name in records
         }
+        checked = {name: found for name, found in checks.items() if found}
         for name in [name for name in self._subjects if name not in checked and name not in observed.unknown]:
             self._subjects.pop(name).close()
-        for name, seen in checked.items():
-            self._look_after(name, records[name].spec.health_checks, seen)
+        for name, found in checked.items():
+            self._look_after(name, found, observed.containers[name])
         return {name: judge(self._subjects[name].watches) for name in checked}
 
     def watches(self) -> dict[str, tuple[Watch, ...]]:

@@ -32,6 +32,7 @@ CONTAINERIZERS = ("docker", "mesos")
 ONLY_DOCKER = "the agent runs in a container of its own, and what it forked there would end with that"
 NAMED_ONLY = frozenset({"disk/xfs"})
 DEFAULT = "default"  # in `isolation`: every isolator of our own
+IMAGE_BACKENDS = ("overlay", "copy", "bind")
 LAUNCHERS = ("linux", "posix")
 _END_SECONDS = 5.0
 
@@ -56,6 +57,7 @@ class RuntimeSettings:
     insecure_registries: tuple[str, ...] = ()
     registry_auth: str | None = None
     registry_mirrors: tuple[str, ...] = ()
+    image_provisioner_backend: str | None = None
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     hooks: Hooks | None = None
@@ -102,6 +104,7 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
 
     launcher, isolators, left_out = _judging(settings)
     found = fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
+    found += fit.images(spec, settings.image_provisioner_backend)
     return [*found, *needs.refusals(spec, isolators, left_out)]
 
 
@@ -180,6 +183,7 @@ def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Conta
         left_out=left_out,
         hooks=settings.hooks,
         access=Access(settings.insecure_registries, settings.registry_auth, settings.registry_mirrors),
+        image_backend=settings.image_provisioner_backend,
     )
 
 

@@ -21,12 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:  # reading verbs import this module and must not pay for pydantic
-    from reconciler.runtime.provisioner.layers import Overlay
+    from reconciler.runtime.provisioner.layers import Bound, Overlay
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
     from reconciler.spec.policies import HealthCheck
 
@@ -90,8 +90,10 @@ class ContainerConfig:
     logs:     directory of `stdout` and `stderr`, out of the container's reach
     digest:   of the spec, kept with the container so that an observer knows what runs
     rootfs:   the directory that becomes its root, once provisioned; None: it sees the host's file system
-    overlay:  of what its root is made instead, which is then mounted nowhere but in the container
+    tree:     what its root is made of instead, which is then mounted nowhere but in the container
     images:   number of a volume → the overlay or the directory that its image is laid out as
+    image_volumes: target → the directory of the container's own that its image wants there
+    health_checks: what its image says to check, as a record has it
     owner:    (uid, gid) it runs as, once provisioned; None: as whoever we are
     base:     the directory of its spec file, where the paths it names begin
     env:      variables that hooks add; the spec's own come before them
@@ -102,8 +104,10 @@ class ContainerConfig:
     sandbox: Path
     logs: Path
     rootfs: Path | None = None
-    overlay: Overlay | None = None
-    images: Mapping[int, Overlay | Path] = field(default_factory=dict)
+    tree: Overlay | Bound | None = None
+    images: Mapping[int, Overlay | Bound | Path] = field(default_factory=dict)
+    image_volumes: Mapping[str, Path] = field(default_factory=dict)
+    health_checks: tuple[Mapping[str, Any], ...] = ()
     owner: tuple[int, int] | None = None
     base: Path = Path("/")
     env: Mapping[str, str] = field(default_factory=dict)
@@ -159,6 +163,7 @@ class ContainerStatus:
     namespaces:  kernel name as in DESIGN's table (pid, network, uts, ipc, mount, cgroup, user) → inode
     cgroups:     hierarchy ("unified", "memory", ...) → directory
     message:     what it is doing or stuck at, one sentence, may be empty
+    health_checks: what its image says to check, as a record has it, where its spec says nothing
     begun:       False while its main process runs, but not yet all that it is there for
     """
 
@@ -172,6 +177,7 @@ class ContainerStatus:
     namespaces: Mapping[str, int] = field(default_factory=dict)
     cgroups: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
+    health_checks: tuple[Mapping[str, Any], ...] = ()
     begun: bool = True
 
     @property

@@ -176,7 +176,8 @@ def _with_image(config: ContainerConfig, api: Any) -> ContainerConfig:
     """With what its spec leaves to the image, by the same rules as natively."""
     spec = config.spec
     found = api.inspect_image(name_of(spec.image.reference if spec.image else ""))
-    return replace(config, spec=settings.applied(spec, manifests.run_config(found["Config"] or {})))
+    image = manifests.run_config(found["Config"] or {})
+    return replace(config, spec=settings.applied(spec, image), health_checks=settings.health_checks(image))
 
 
 def _give_sandbox(id: str, sandbox: Path, user: str, api: Any) -> None:

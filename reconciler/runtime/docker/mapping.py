@@ -4,17 +4,19 @@
     joined    networks beyond the first, which a container is connected to before it starts
 
 Deliberate differences from `docker run`: the network is the host's unless the spec says otherwise, no_new_privs is on,
-no restart policy (the loop restarts), swap is not limited along with memory.
+no restart policy (the loop restarts), no check of the image's (the loop makes it), swap is not limited along with
+memory.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from reconciler.runtime.docker.image_names import name_of
-from reconciler.runtime.docker.naming import DIGEST, NAME, OWNER
+from reconciler.runtime.docker.naming import DIGEST, HEALTH, NAME, OWNER
 from reconciler.runtime.docker.refusals import SANDBOX
 from reconciler.runtime.isolators.cgroups_cpu import PERIOD, quota, shares
 from reconciler.spec.namespaces import Sharing, effective
@@ -28,7 +30,8 @@ Json = dict[str, Any]
 
 
 def labels(owner: str, config: ContainerConfig) -> dict[str, str]:
-    return {**config.spec.labels, OWNER: owner, NAME: config.name, DIGEST: config.digest}
+    found = {**config.spec.labels, OWNER: owner, NAME: config.name, DIGEST: config.digest}
+    return found | ({HEALTH: json.dumps(config.health_checks)} if config.health_checks else {})
 
 
 def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: str | None = None) -> Json:
@@ -42,6 +45,7 @@ def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: s
         "Env": [f"{name}={value}" for name, value in {"MESOS_SANDBOX": SANDBOX, **env}.items()],
         "Tty": spec.tty,
         "OpenStdin": spec.stdin or spec.tty,
+        "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": spec.kill_policy.signal,
         "StopTimeout": math.ceil(spec.kill_policy.grace_period),
         "HostConfig": _host(config, table, profile),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.docker import naming
 from reconciler.states import Reason
 
 _NEVER = "0001-01-01"
@@ -19,6 +21,15 @@ def moment(text: str) -> float | None:
     if not text or text.startswith(_NEVER):
         return None
     return datetime.fromisoformat(text).timestamp()
+
+
+def health_checks(labels: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
+    """What its image says to check, of one that an agent made which knew of it."""
+    try:
+        found = json.loads(labels.get(naming.HEALTH, "[]"))
+    except ValueError:
+        return ()
+    return tuple(each for each in found if isinstance(each, dict)) if isinstance(found, list) else ()
 
 
 def is_alive(inspected: Mapping[str, Any]) -> bool:

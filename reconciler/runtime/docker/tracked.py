@@ -29,6 +29,7 @@ class Tracked:
     kill_signal: str = "SIGTERM"
     grace: float = 3.0
     message: str = ""
+    health_checks: tuple[Mapping[str, Any], ...] = ()
     namespaces: dict[str, int] = field(default_factory=dict)
     cgroups: dict[str, str] = field(default_factory=dict)
     interrupt: Callable[[], object] = lambda: None
@@ -50,6 +51,7 @@ class Tracked:
             namespaces=self.namespaces,
             cgroups=self.cgroups,
             message=self.message,
+            health_checks=self.health_checks,
         )
 
     def take_up(self, inspected: Mapping[str, Any], now: float) -> None:
@@ -59,6 +61,7 @@ class Tracked:
         self.digest = config["Labels"][naming.DIGEST]
         self.kill_signal = config.get("StopSignal") or self.kill_signal
         self.grace = float(config.get("StopTimeout") or self.grace)
+        self.health_checks = reading.health_checks(config["Labels"])
         self.started_at = reading.moment(state["StartedAt"])
         if self.termination is not None:
             return  # what was listed before its end says nothing any more

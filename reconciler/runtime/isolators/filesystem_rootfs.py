@@ -40,11 +40,12 @@ if TYPE_CHECKING:
 Step = dict[str, Any]
 
 SANDBOX = "/mnt/mesos/sandbox"  # as in Mesos
+POINTS = ("/proc", "/sys", "/dev", SANDBOX)
+"""Directories that every root has; one that cannot be written to must have them already."""
 SHM_SIZE = 64 * 1024 * 1024
 
 _QUIET = ["nosuid", "nodev", "noexec"]
 _CGROUPS = "/sys/fs/cgroup"
-_ORDINARY = ("/proc", "/sys", "/dev")
 _LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -92,14 +93,14 @@ def steps(config: ContainerConfig, rootfs: Path, host: Host, context: Context) -
     foreign = frozenset(kind for kind in TABLE if mapped(config, context) and of_the_host(kind, config, context))
     nodev = [] if privileged and not mapped(config, context) else ["nodev"]
     tree: Step = {"op": "take", "source": str(rootfs), "as": ROOT, "recursive": True, "idmap": True, "flags": nodev}
-    if config.overlay is not None:
-        tree = config.overlay.step(ROOT, nodev)
+    if config.tree is not None:
+        tree = config.tree.step(ROOT, nodev)
     sandbox: Step = {"op": "take", "source": top, "as": "sandbox", "idmap": True, "flags": nodev}
     cgroups = _Cgroups.seen(host.hierarchies, context.cgroups, effective(spec)["cgroup"], "cgroup" in foreign)
     found: list[Step] = [tree, sandbox | ({"beneath": beneath} if beneath else {}), *_taken_shm(config)]
     found += [*cgroups.taken(), *_taken_of_the_kernel(foreign)]
     found.append({"op": "root"})
-    found.append({"op": "directories", "ordinary": list(_ORDINARY), "targets": [SANDBOX]})
+    found.append({"op": "directories", "ordinary": list(POINTS[:-1]), "targets": [SANDBOX]})
     if spec.security.read_only_rootfs:
         found.append(place("points"))
         found.append({"op": "readonly", "in": "root", "target": "/", "recursive": True})

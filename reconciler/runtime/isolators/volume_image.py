@@ -1,4 +1,5 @@
-"""Isolator `volume/image`: an image's files, read-only, or with a layer of the container's own that goes with its run.
+"""Isolator `volume/image`: an image's files, read-only, or with a layer of the container's own that goes with its run;
+and the volumes that the image of the container's own root asks for.
 
 The image was provided before the last run was ended, and its layers are claimed for this one (provisioner/images.py);
 mounted by the container's first process, nowhere on the host.
@@ -25,4 +26,15 @@ class ImageVolumeIsolator(PassiveIsolator):
                 mounts[number] = Mount(label(number), (step | {"flags": given, "propagation": "private"},))
             else:
                 mounts[number] = Mount(label(number), (laid.step(label(number), given),))
-        return LaunchInfo(volumes=mounts)
+        return LaunchInfo(volumes=mounts, nodes=_of_its_image(config))
+
+
+def _of_its_image(config: ContainerConfig) -> dict[str, Mount]:
+    """What a VOLUME of it asks for: a directory of this run's, writable whatever the root is."""
+    nodev = [] if config.spec.security.privileged else ["nodev"]
+    found = {}
+    for number, (target, directory) in enumerate(config.image_volumes.items()):
+        what = f"image-volume-{number}"
+        step = {"op": "take", "source": str(directory), "as": what, "resolved": True, "idmap": True}
+        found[target] = Mount(what, (step | {"flags": nodev, "propagation": "private"},))
+    return found

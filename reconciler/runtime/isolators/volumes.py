@@ -102,8 +102,11 @@ def _wanted(config: ContainerConfig, info: LaunchInfo) -> Iterator[tuple[str, st
             raise Terminal(f"{field}.type: needs the isolator {isolator}; add it to --isolation", Reason.INVALID_SPEC)
         if (mount := info.volumes[number]) is not None:
             yield field, volume.target, mount
+    if config.image_volumes.keys() - info.nodes.keys():
+        isolator = ISOLATORS["image"]
+        raise Terminal(f"the image's volumes need the isolator {isolator}; add it to --isolation", Reason.INVALID_SPEC)
     for target, mount in info.nodes.items():
-        yield "spec.devices", target, mount
+        yield f"the image's volume {target}" if target in config.image_volumes else "spec.devices", target, mount
 
 
 def _placed(config: ContainerConfig, info: LaunchInfo, sandbox: PurePosixPath) -> list[_Placed]:

@@ -38,7 +38,7 @@ class Unreadable(Exception):
 class Run:
     """state None: ended and cleaned up. pid None: not forked yet. start: clock ticks since boot.
     log_size, log_files: bounds of its log files, see `rotation`. kill_at: while it is destroyed, seconds of the boot
-    clock (CLOCK_BOOTTIME) at which its grace is over; None until it was told to end."""
+    clock (CLOCK_BOOTTIME) at which its grace is over; None until it was told to end. health_checks: its image's."""
 
     name: str
     run: str
@@ -60,6 +60,7 @@ class Run:
     plan: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
     kill_at: float | None = None
+    health_checks: tuple[Mapping[str, Any], ...] = ()
     termination: Termination | None = None
 
     def status(self) -> ContainerStatus:
@@ -74,6 +75,7 @@ class Run:
             namespaces=self.namespaces,
             cgroups=self.cgroups,
             message=self.message,
+            health_checks=self.health_checks,
         )
 
 
@@ -155,6 +157,7 @@ _NUMBER = (int, float)
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "run", "boot", "digest", "launcher", "kill_signal", "sandbox", "logs", "message"), str),
     **dict.fromkeys(("log_size", "log_files"), int),
+    "health_checks": list,
     **dict.fromkeys(("pid", "start"), (int, type(None))),
     **dict.fromkeys(("namespaces", "cgroups", "plan"), dict),
     "grace": _NUMBER,
@@ -171,6 +174,7 @@ def _from_json(data: Any, name: str) -> Run:
             raise TypeError(f"{key} is {data[key]!r}")
     if data["name"] != name:
         raise ValueError(f"is about {data['name']!r}")
+    data["health_checks"] = tuple(data.get("health_checks", ()))
     data["state"] = ContainerState(data["state"]) if data["state"] is not None else None
     if data["termination"] is not None:
         data["termination"]["reason"] = Reason(data["termination"]["reason"])

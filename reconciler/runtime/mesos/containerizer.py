@@ -74,10 +74,12 @@ class MesosContainerizer:
         left_out: Set[str] = frozenset(),
         hooks: Hooks | None = None,
         access: Access | None = None,
+        image_backend: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         boot = proc.boot_id()
-        checkpoints, pins, self._images = Checkpoints(runtime_dir), Pins(runtime_dir), Images(root, access or Access())
+        checkpoints, pins = Checkpoints(runtime_dir), Pins(runtime_dir)
+        self._images, self._image_backend = Images(root, access or Access(), image_backend), image_backend
         self._shop = Workshop(launcher, tuple(isolators), checkpoints, pins, self._images, notify, clock)
         self._endings = Endings(self._shop)
         self._watching = Watching(self._shop, self._endings.limit)
@@ -96,6 +98,7 @@ class MesosContainerizer:
             return None
         launcher, isolators = self._shop.launcher, self._shop.isolators
         found = fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
+        found += fit.images(spec, self._image_backend)
         return "; ".join([*found, *needs.refusals(spec, isolators, self._left_out)]) or None
 
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:

@@ -36,7 +36,6 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
                 found.append(_sentence(f"resources.limits.{name}", launcher, "it has no cgroups"))
         if spec.resources.requests.io:
             found.append(_sentence("resources.requests.io", launcher, "it has no cgroups"))
-    found += _images(spec)
     if "mount" not in gives:
         for name in ("image", "rootfs"):
             if getattr(spec, name) is not None:
@@ -55,8 +54,13 @@ def refusals(spec: ContainerSpec, launcher: str, gives: Set[str], *, limits: boo
     return found
 
 
-def _images(spec: ContainerSpec) -> list[str]:
+def images(spec: ContainerSpec, backend: str | None) -> list[str]:
+    """backend: of images, the one asked for."""
     found = []
+    for number, volume in enumerate(spec.volumes if backend == "bind" else ()):
+        if volume.type == "image" and not volume.read_only:
+            why = "the backend bind has images read-only; leave it out, or use another --image-provisioner-backend"
+            found.append(f"spec.volumes[{number}].readOnly: false cannot be had ({why})")
     for field, image in spec.images:
         try:
             references.parse(image.reference, f"spec.{field}")

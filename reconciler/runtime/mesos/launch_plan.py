@@ -107,8 +107,8 @@ def identity(config: ContainerConfig) -> Identity:
     """Reads files. Raises Terminal for a user that cannot be had."""
     if config.rootfs is None:
         return Account(config.spec.user)
-    if config.overlay is not None:
-        return accounts.account_in_layers([Path(lower) for lower in config.overlay.lowers], config.spec.user)
+    if config.tree is not None:
+        return accounts.account_in_layers([Path(lower) for lower in config.tree.lowers], config.spec.user)
     return accounts.account(config.rootfs, config.spec.user, accounts.IN_IMAGES if config.spec.image else None)
 
 

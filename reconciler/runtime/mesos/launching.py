@@ -94,7 +94,7 @@ class Launching:
         if config.spec.images:
             config = await shop.images.lay_out(config, mapped=_mapped(config, parent))
         if config.spec.image is not None:
-            container.note(kill_signal=config.spec.kill_policy.signal)
+            container.note(kill_signal=config.spec.kill_policy.signal, health_checks=config.health_checks)
         try:
             prepared = await shop.hop("launch", lambda say: prepare(shop, container, config, parent, say))
         except TimeoutError:

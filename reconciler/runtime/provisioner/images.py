@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -18,10 +20,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.errors import Retryable
+from reconciler.errors import Retryable, Terminal
+from reconciler.runtime.isolators import filesystem_rootfs
+from reconciler.runtime.network import etc
 from reconciler.runtime.provisioner import archives, layers, references, registry, settings, unpacking
 from reconciler.runtime.provisioner.archives import Described, Source
-from reconciler.runtime.provisioner.layers import Overlay
+from reconciler.runtime.provisioner.layers import Bound, Overlay
 from reconciler.runtime.provisioner.manifests import BadImage
 from reconciler.runtime.provisioner.references import Local
 from reconciler.runtime.provisioner.registry import Access
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 SECONDS = 1800.0
 DIRECTORY = "images"  # of ROOT
 _AT_A_TIME = 4
+_OWN = "own"  # in a container's place: its image's volumes
+_FILES = tuple(f"/etc/{file}" for file in etc.FILES)
 
 Say = Callable[[str], None]
 
@@ -60,8 +66,10 @@ class _Pull:
 
 
 class Images:
-    def __init__(self, root: Path, access: Access) -> None:
+    def __init__(self, root: Path, access: Access, backend: str | None = None) -> None:
+        """backend: overlay, copy or bind; None: overlay, and where there can be none, copy."""
         self._access = access
+        self._backend = backend
         self.store = Store(root / DIRECTORY)
         self._pulls: dict[str, _Pull] = {}
         self._slots = asyncio.Semaphore(_AT_A_TIME)
@@ -193,32 +201,73 @@ class Images:
         volumes = {number: each for number, each in enumerate(spec.volumes) if each.type == "image"}
         wanted = {ROOT: own.reference} if own is not None else {}
         wanted |= {str(number): volume.source or "" for number, volume in volumes.items()}
-        images = {part: self._found(reference) for part, reference in wanted.items()}
+        images = {part: self._found(reference, root=part == ROOT) for part, reference in wanted.items()}
         with self.store.claimed(config.name, images) as places:
             if own is not None:
-                spec = settings.applied(spec, images[ROOT].config)
-                root = self._laid(images[ROOT], places[ROOT], mapped)
-                overlay, rootfs = (root, places[ROOT]) if isinstance(root, Overlay) else (None, root)
-                config = replace(config, spec=spec, rootfs=rootfs, overlay=overlay)
+                config = self._rooted(config, images[ROOT], places[ROOT], mapped)
             laid = {
                 number: self._laid(images[str(number)], places[str(number)], mapped, read_only=volume.read_only)
                 for number, volume in volumes.items()
             }
             return replace(config, images=laid)
 
-    def _found(self, reference: str) -> Image:
+    def _rooted(self, config: ContainerConfig, image: Image, place: Path, mapped: bool) -> ContainerConfig:
+        laid = self._laid(image, place, mapped)
+        lowers = [laid] if isinstance(laid, Path) else list(map(Path, laid.lowers))
+        own = {}
+        for number, target in enumerate(settings.volumes(config.spec, image.config)):
+            own[target] = place / _OWN / str(number)
+            own[target].parent.mkdir(exist_ok=True)
+            try:
+                layers.spread(lowers, target, own[target])
+            except NotADirectoryError as error:
+                why = f"image {image.reference}: its volume {target} is no directory in it"
+                raise Terminal(f"{config.name}: {why}", Reason.INVALID_SPEC) from error
+        return replace(
+            config,
+            spec=settings.applied(config.spec, image.config),
+            health_checks=settings.health_checks(image.config),
+            image_volumes=own,
+            rootfs=laid if isinstance(laid, Path) else place,
+            tree=None if isinstance(laid, Path) else laid,
+        )
+
+    def _found(self, reference: str, *, root: bool) -> Image:
+        """As it is going to be laid out. root: to be somebody's, with what is mounted on there."""
         image = self.store.find(reference)
         if image is None:
             raise _unavailable(reference, "it is not on this host any more")
         if not image.layers:
             raise _unavailable(reference, "it has no layers")
-        return image
+        return replace(image, layers=(self._united(image, root),)) if self._backend == "bind" else image
 
-    def _laid(self, image: Image, place: Path, mapped: bool, *, read_only: bool = False) -> Overlay | Path:
-        """Its layers as one tree, with what is written to it, if anything is, in `place`."""
+    def _united(self, image: Image, root: bool) -> str:
+        """A layer of its own that is all of its layers, made for the first who asks."""
+        directories = (*filesystem_rootfs.POINTS, *settings.targets(image.config)) if root else ()
+        files = _FILES if root else ()
+        text = json.dumps([image.layers, directories, files])
+        layer = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        if not self.store.has(layer):
+            with self.store.adding() as made:
+                (made / "whole").mkdir()
+                layers.united(self._lowers(image), made / "whole" / "tree", directories, files)
+                self.store.add(made / "whole", layer, image.size)
+        return layer
+
+    def _lowers(self, image: Image) -> list[Path]:
         # a file system takes no directory twice, and a layer is one by its content
-        lowers = [self.store.tree(layer) for layer in dict.fromkeys(reversed(image.layers))]
-        if self.why_copy(len(lowers) + read_only, mapped):
+        return [self.store.tree(layer) for layer in dict.fromkeys(reversed(image.layers))]
+
+    def _laid(self, image: Image, place: Path, mapped: bool, *, read_only: bool = False) -> Overlay | Bound | Path:
+        """Its layers as one tree, with what is written to it, if anything is, in `place`."""
+        lowers = self._lowers(image)
+        if self._backend == "bind":
+            return Bound(str(lowers[0]))
+        why = "as asked for" if self._backend == "copy" else self.why_copy(len(lowers) + read_only, mapped)
+        if why and self._backend == "overlay":
+            other = "leave --image-provisioner-backend out for a copy"
+            raise _unavailable(image.reference, f"no overlay of its layers can be mounted here: {why}; {other}")
+        if why:
             layers.copied(lowers, place / "root")
             return place / "root"
         return layers.shown(lowers, place) if read_only else layers.overlaid(lowers, place)

@@ -1,8 +1,10 @@
-"""A container's own root from the layers that it shares with others: what the backends have in common, and `copy`.
+"""A container's root from the layers that it shares with others, by one of the backends.
 
     overlay   the layers, read-only and shared by all, under a directory of the container's own: no file is copied.
               Mounted by the container's first process, in its own mount namespace: nothing on the host.
     copy      the layers one over the other in a directory of the container's own, where there can be no overlay
+    bind      the layers one over the other in one directory for all, read-only: no overlay, and a single copy. Unlike
+              Mesos's backend of that name it takes images of several layers, and ones without our mount points.
 
 Layers are directories of nobody's but ours, from the top down here: `read` finds a file in them without a mount.
 """
@@ -19,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.runtime.kernel import mounts
+from reconciler.runtime.kernel import mounts, rootpaths
 from reconciler.runtime.provisioner import mapped_overlay
 from reconciler.runtime.provisioner.store import is_whiteout
 from reconciler.runtime.provisioner.unpacking import OPAQUE
@@ -39,6 +41,21 @@ class Overlay:
         """That has a container's first process mount it, and keep it by that name."""
         parts = {"lowers": list(self.lowers), "upper": self.upper, "work": self.work}
         return {"op": "overlay", "as": role, **parts, "flags": list(flags)}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A directory that others have as well, shown read-only."""
+
+    tree: str
+
+    @property
+    def lowers(self) -> tuple[str, ...]:
+        return (self.tree,)
+
+    def step(self, role: str, flags: Sequence[str]) -> dict[str, object]:
+        step = {"op": "take", "source": self.tree, "as": role, "resolved": True, "idmap": True}
+        return step | {"flags": [*(flag for flag in flags if flag != "ro"), "ro"], "propagation": "private"}
 
 
 def overlaid(lowers: Sequence[Path], place: Path) -> Overlay:
@@ -92,6 +109,24 @@ def copied(lowers: Sequence[Path], root: Path) -> None:
     root.mkdir()
     for lower in reversed(lowers):
         _lay(lower, root)
+
+
+def united(lowers: Sequence[Path], root: Path, directories: Sequence[str], files: Sequence[str]) -> None:
+    """All in one new directory that is only read from then on: with what will be mounted on."""
+    copied(lowers, root)
+    with rootpaths.opened(str(root)) as opened:
+        for path in directories:
+            os.close(rootpaths.directory(opened, path))
+        for path in files:
+            os.close(rootpaths.entry(opened, path, make=True))
+
+
+def spread(lowers: Sequence[Path], path: str, place: Path) -> None:
+    """A new directory with what the image has at that one; empty when it has none. Raises NotADirectoryError."""
+    found = reached(lowers, path)
+    if found and not found[0].is_dir():
+        raise NotADirectoryError(20, "is no directory", path)
+    copied(found, place)
 
 
 def _lay(lower: Path, root: Path) -> None:
@@ -154,7 +189,14 @@ def is_opaque(directory: Path) -> bool:
 
 
 def read(lowers: Sequence[Path], path: str, limit: int) -> bytes:
-    """An ordinary file as the container will see it, links followed inside; empty when there is none."""
+    """An ordinary file as the container will see it; empty when there is none."""
+    found = reached(lowers, path)
+    return _content(found[0], path, limit) if found and found[0].is_file() else b""
+
+
+def reached(lowers: Sequence[Path], path: str) -> list[Path]:
+    """What the container will see there, links followed inside: nothing, one thing, or the directories that are merged,
+    from the top down."""
     todo, links = deque(path.split("/")), 0
     ways: list[list[Path]] = [list(lowers)]  # each directory on the way: where it is, from the top layer down
     while todo:
@@ -166,11 +208,11 @@ def read(lowers: Sequence[Path], path: str, limit: int) -> bytes:
             continue
         found = _seen(ways[-1], part)
         if not found:
-            return b""
+            return []
         if found[0].is_symlink():
             links += 1
             if links > _LINKS:
-                return b""
+                return []
             target = str(found[0].readlink())
             if target.startswith("/"):
                 ways = ways[:1]
@@ -178,8 +220,8 @@ def read(lowers: Sequence[Path], path: str, limit: int) -> bytes:
         elif found[0].is_dir():
             ways.append(found)
         else:
-            return b"" if todo or not found[0].is_file() else _content(found[0], path, limit)
-    return b""
+            return [] if any(part not in ("", ".") for part in todo) else found
+    return ways[-1]
 
 
 def _seen(directories: Sequence[Path], name: str) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,15 @@ MOST_LAYERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+_NANOSECONDS = 1e9
+_TIMES = (
+    ("interval", "Interval", _NANOSECONDS),
+    ("timeout", "Timeout", _NANOSECONDS),
+    ("start_period", "StartPeriod", _NANOSECONDS),
+    ("start_interval", "StartInterval", _NANOSECONDS),
+    ("retries", "Retries", 1),
+)
+_LARGEST_AMOUNT = 1 << 63  # Go's
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 Json = dict[str, Any]
@@ -41,8 +50,20 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthTest:
+    """What HEALTHCHECK says, with Docker's defaults (moby's daemon/health.go). Seconds."""
+
+    command: tuple[str, ...]
+    interval: float = 30.0
+    timeout: float = 30.0
+    start_period: float = 0.0
+    start_interval: float = 5.0
+    retries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """How the image wants to be run. env: without names that are no variables."""
+    """How the image wants to be run. env: without names that are no variables. volumes: directories, as written."""
 
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
@@ -50,6 +71,8 @@ class ImageConfig:
     working_dir: str = ""
     user: str = ""
     stop_signal: str = ""
+    volumes: tuple[str, ...] = ()
+    health: HealthTest | None = None
 
 
 def architecture() -> str:
@@ -172,13 +195,41 @@ def run_config(found: Mapping[str, Any]) -> ImageConfig:
         _word(found, "WorkingDir"),
         _word(found, "User"),
         _word(found, "StopSignal"),
+        tuple(sorted(_object(found, "Volumes"))),
+        _health(_object(found, "Healthcheck"), _words(found, "Shell")),
     )
+
+
+def _health(found: Mapping[str, Any], shell: Sequence[str]) -> HealthTest | None:
+    """shell: of the image, in place of /bin/sh -c. Durations are nanoseconds; 0: the default."""
+    kind, *rest = _words(found, "Test") or ("NONE",)
+    if kind == "NONE":
+        return None
+    if kind not in ("CMD", "CMD-SHELL") or not rest or (kind == "CMD-SHELL" and len(rest) > 1):
+        raise BadImage("Healthcheck in its configuration is none that is known")
+    given = {field: value for field, key, unit in _TIMES if (value := _amount(found, key, unit))}
+    command = tuple(rest) if kind == "CMD" else (*(shell or ("/bin/sh", "-c")), *rest)
+    return HealthTest(command, **given)
+
+
+def _amount(found: Mapping[str, Any], key: str, unit: float) -> Any:
+    value = found.get(key) or 0
+    if not isinstance(value, int) or not 0 <= value < _LARGEST_AMOUNT:
+        raise BadImage(f"{key} of Healthcheck in its configuration is no number that can be meant")
+    return value / unit if unit > 1 else value
 
 
 def _list(found: Mapping[str, Any], key: str) -> list[Any]:
     value = found.get(key) or []
     if not isinstance(value, list):
         raise BadImage(f"{key} is no list")
+    return value
+
+
+def _object(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = found.get(key) or {}
+    if not isinstance(value, Mapping) or any("\0" in name for name in value):
+        raise BadImage(f"{key} in its configuration is no object")
     return value
 
 

@@ -5,6 +5,8 @@
     env                on top of its variables
     workingDir, user   in place of its own
     killPolicy.signal  in place of its stop signal, unless it is SIGTERM, the default
+    volumes            each in place of the volume of its own at that path
+    healthChecks       in place of its HEALTHCHECK; that is one of readiness, for it ends nothing (the loop chooses)
 
 Invariant: an image's words are data: a name in it that means something to us has no effect (CVE-2026-53488).
 """
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import Terminal
 from reconciler.runtime.provisioner.manifests import ImageConfig
+from reconciler.spec.policies import HealthCheck
+from reconciler.spec.targets import normal, refused
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
@@ -41,6 +45,39 @@ def applied(spec: ContainerSpec, image: ImageConfig) -> ContainerSpec:
         chosen = _signal(spec.name, image.stop_signal)
         changed["kill_policy"] = spec.kill_policy.model_copy(update={"signal": chosen})
     return spec.model_copy(update=changed)
+
+
+def targets(image: ImageConfig) -> tuple[str, ...]:
+    """Where it wants volumes, outer ones first."""
+    return tuple(sorted({normal(f"/{path}") for path in image.volumes}))
+
+
+def volumes(spec: ContainerSpec, image: ImageConfig) -> tuple[str, ...]:
+    """Those of them that the spec has nothing for. Raises Terminal for one where there can be none."""
+    taken = {normal(each.target) for each in spec.volumes}
+    found = tuple(target for target in targets(image) if target not in taken)
+    for target in found:
+        if why := refused(target):
+            raise Terminal(f"{spec.name}: the image's volume {target} {why}", Reason.INVALID_SPEC)
+    return found
+
+
+def health_checks(image: ImageConfig) -> tuple[dict[str, Any], ...]:
+    """What it says to check, as a record has it."""
+    found = image.health
+    if found is None:
+        return ()
+    check = HealthCheck(
+        name="image",
+        role="readiness",
+        command=found.command,
+        delay=min(found.start_interval, found.interval),
+        interval=found.interval,
+        timeout=found.timeout,
+        consecutive_failures=found.retries,
+        grace_period=found.start_period,
+    )
+    return (check.model_dump(mode="json", by_alias=True, exclude_none=True),)
 
 
 def _signal(name: str, text: str) -> str:

@@ -31,7 +31,7 @@ from typing import Any
 from reconciler.errors import Retryable
 from reconciler.runtime import durable
 from reconciler.runtime.kernel import syscalls
-from reconciler.runtime.provisioner.manifests import ImageConfig
+from reconciler.runtime.provisioner.manifests import HealthTest, ImageConfig
 from reconciler.states import Reason
 
 ROOT = ""
@@ -264,12 +264,18 @@ def _read_image(path: Path) -> Image | None:
                 config["working_dir"],
                 config["user"],
                 config["stop_signal"],
+                tuple(config.get("volumes", ())),
+                _health(config.get("health")),
             ),
             size=int(data["size"]),
             at=float(data["at"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _health(found: Mapping[str, Any] | None) -> HealthTest | None:
+    return HealthTest(**{**found, "command": tuple(found["command"])}) if found is not None else None
 
 
 def _sync(directory: Path) -> None:
