@@ -51,6 +51,7 @@ KNOWN = REPEATED | frozenset(
         "insecure_registries",
         "registry_mirrors",
         "image_disk_headroom",
+        "image_provisioner_backend",
     }
     | {"registry_auth", "max_restarts_per_hour", "network_cni_config_dir", "network_cni_plugins_dir"}
 )

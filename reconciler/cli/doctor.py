@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, places: Places) -> int:
     findings = [*_host(args.launcher), *_isolators(args.launcher, places), *_state(places)]
+    findings += _images(places) if os.geteuid() == 0 else []
     findings[1:1] = _containerizers(args.docker_agent_image, places)
     if args.output == "json":
         print(json.dumps([{"check": name, "ok": ok, "finding": text} for name, ok, text in findings], indent=2))
@@ -106,6 +107,21 @@ def _user_namespaces() -> list[Finding]:
     why = userns.why_none_for_users()
     may = f"this kernel makes none for ordinary users: {why}" if why else "this kernel lets ordinary users make them"
     return [(name, True, f"{may}; the posix launcher makes none either way, namespaces need root")]
+
+
+def _images(places: Places) -> list[Finding]:
+    """Which backends there are for them, where they are kept."""
+    from reconciler.runtime.provisioner import layers
+
+    base = next(directory for directory in (places.root, *places.root.parents) if directory.is_dir())
+    try:
+        why, mapped = layers.why_no_overlay(base, 2), layers.why_no_mapped_overlay(base, 2)
+    except OSError as error:
+        why = mapped = str(error)
+    found = []
+    for kind, lack in (("overlay", why), ("overlay with user: private", mapped)):
+        found.append(("images", True, f"{kind}: not at {base}: {lack}; copied instead" if lack else f"{kind}: works"))
+    return [*found, ("images", True, "copy, bind: work, see --image-provisioner-backend")]
 
 
 def _isolators(wanted: str | None, places: Places) -> list[Finding]:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.e2e.checks import eventually, gone, instance, message_contains, not_restarted, plan_is_empty, restarted
+from tests.e2e.checks import (
+    eventually,
+    gone,
+    instance,
+    message_contains,
+    not_restarted,
+    plan_is_empty,
+    restarted,
+    state,
+)
 from tests.e2e.world import World, document, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
@@ -70,6 +79,30 @@ def test_what_nobody_uses_is_pruned_and_what_somebody_uses_stays(world: World) -
     world.succeed("destroy", "--all")
     assert listed(world) == {one: []}
     assert world.succeed("prune-images").split() == [one] and layers(world) == 0
+
+
+def test_an_images_health_check_withholds_ready_and_the_specs_own_replaces_it(world: World) -> None:
+    """Made by the next agent too, and never a reason to restart."""
+    test = {"Test": ["CMD-SHELL", "test -e /tmp/up"], "Interval": 2 * 10**8, "Retries": 1}
+    image = images.oci(world.base / "box", [images.base()], Healthcheck=test, Entrypoint=["sleep"], Cmd=["1000"])
+    world.write("web.yaml", boxed("web", image))
+    with world.agent() as agent:
+        web = instance(world, "web")
+        up = Path(f"/proc/{web.pid}/root/tmp/up")
+        message_contains(world, "web", "readiness check image: command /bin/sh -> exited with code 1")
+        assert world.rows()["web"]["ready"] is False
+        up.touch()
+        world.succeed("wait", "web", "--for", "ready", "--timeout", "20s")
+        plan_is_empty(world)
+        agent.kill()
+    with world.agent():
+        up.unlink()
+        state(world, "web", "Unhealthy")
+        own = {"role": "readiness", "command": ["true"], "delay": "0s", "interval": "200ms"}
+        world.write("web.yaml", boxed("web", image, healthChecks=[own]))
+        world.succeed("wait", "web", "--for", "ready", "--timeout", "20s")
+        assert "check image" not in world.succeed("status", "web")
+        not_restarted(world, web)
 
 
 def test_what_names_no_image_is_refused_beforehand(world: World) -> None:

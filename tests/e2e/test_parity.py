@@ -32,6 +32,7 @@ find / -xdev -path /mnt -prune -o -type d -exec stat -c '%A %u:%g %n' {} + | gre
 find /etc /hidden /srv /report /way /tmp ! -type d -exec stat -c '%A %u:%g %h %s %n' {} + |
     grep -vE '/etc/(hosts|hostname|resolv.conf|mtab)$' | sort
 cat /etc/motd
+cd /srv/kept && ls && echo one >> file && cat file && cd - && grep -cE ' /srv/kept .*rw' /proc/mounts
 stat -c '%A %u:%g %n' "$MESOS_SANDBOX"
 touch "$MESOS_SANDBOX/mine" && echo writes in its sandbox
 trap 'echo told to stop; exit 7' QUIT
@@ -45,6 +46,8 @@ LOWER = (
     file("hidden/old"),
     directory("srv"),
     directory("srv/work", uid=1000, gid=1001),
+    directory("srv/kept", 0o775, uid=1000, gid=1001),
+    file("srv/kept/file", "zero\n", uid=1000),
     file("report", REPORT, 0o755),
 )
 UPPER = (
@@ -63,6 +66,8 @@ CONFIG = {
     "WorkingDir": "/srv/work",
     "User": "web",
     "StopSignal": "SIGQUIT",
+    "Volumes": {"/srv/kept": {}},
+    "Healthcheck": {"Test": ["CMD", "grep", "-q", "zero", "/srv/kept/file"], "Interval": 5 * 10**8},
 }
 
 
@@ -113,5 +118,7 @@ def test_one_spec_runs_alike_natively_and_on_an_engine(world: World) -> None:
                     got = said(world, f"{name}-{kind}")
                     assert got == first, "\n".join(difflib.unified_diff(first, got, "natively", f"{name}-{kind}"))
             for name in ("layout-mesos", "layout-docker"):
+                world.succeed("wait", name, "--for", "ready", "--timeout", "20s")
+                assert "readiness image: command grep" in world.succeed("status", name)
                 world.succeed("suspend", name)
                 assert state(world, name, "Suspended")["exit"]["code"] == 7

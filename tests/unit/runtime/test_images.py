@@ -96,6 +96,9 @@ def test_an_image_for_another_machine_or_with_no_words_is_refused() -> None:
     for found in ({"Cmd": "sh"}, {"Env": [1]}, {"User": "a\0b"}, {"Entrypoint": ["a\0"]}):
         with pytest.raises(BadImage, match=r"in its configuration|is no list"):
             config(**found)
+    for test in ({"Test": "x"}, {"Test": ["CMD"]}, {"Test": ["NEW", "x"]}, {"Test": ["CMD", "x"], "Retries": -1}):
+        with pytest.raises(BadImage, match=r"in its configuration|is no list"):
+            config(Healthcheck=test)
     with pytest.raises(BadImage, match="linux/arm64"):
         manifests.config({"architecture": "arm64"}, "amd64")
 
@@ -129,6 +132,31 @@ def test_the_spec_has_the_last_word_and_ours_are_not_the_images() -> None:
     assert (plain.working_dir, plain.user, plain.kill_policy.signal) == ("/srv", "web", "SIGQUIT")
     assert (own.working_dir, own.user, own.kill_policy.signal) == ("/o", "1", "SIGHUP")
     assert applied(ImageConfig(("x",), stop_signal="3")).kill_policy.signal == "SIGQUIT"
+
+
+def test_an_images_check_withholds_ready_at_dockers_times() -> None:
+    def check(**found: Any) -> dict[str, Any]:
+        (made,) = settings.health_checks(config(**found))
+        return made
+
+    plain = check(Healthcheck={"Test": ["CMD-SHELL", "curl x"]})
+    assert (plain["role"], plain["command"]) == ("readiness", ["/bin/sh", "-c", "curl x"])
+    times = ("delay", "interval", "timeout", "gracePeriod", "consecutiveFailures")
+    assert [plain[each] for each in times] == [5, 30, 30, 0, 3]
+    given = {"Interval": 2 * 10**9, "Timeout": 5 * 10**8, "StartPeriod": 10**9, "Retries": 1, "StartInterval": 10**8}
+    said = check(Healthcheck={"Test": ["CMD", "/probe", "-q"], **given}, Shell=["/bin/bash"])
+    assert said["command"] == ["/probe", "-q"] and [said[each] for each in times] == [0.1, 2, 0.5, 1, 1]
+    assert check(Healthcheck={"Test": ["CMD-SHELL", "x"]}, Shell=["/bin/bash"])["command"] == ["/bin/bash", "x"]
+    for none in ({}, {"Healthcheck": None}, {"Healthcheck": {"Test": []}}, {"Healthcheck": {"Test": ["NONE"]}}):
+        assert settings.health_checks(config(**none)) == ()
+
+
+def test_volumes_are_the_images_but_where_the_spec_has_one() -> None:
+    image = config(Volumes={"/data/": {}, "/data/db": {}, "log": {}})
+    spec = {"name": "web", "image": {"reference": "oci:/x"}}
+    own = {"volumes": [{"type": "tmpfs", "target": "/data"}]}
+    assert settings.volumes(ContainerSpec.model_validate(spec), image) == ("/data", "/data/db", "/log")
+    assert settings.volumes(ContainerSpec.model_validate(spec | own), image) == ("/data/db", "/log")
 
 
 @pytest.mark.parametrize("image", [ImageConfig(), ImageConfig(("x",), stop_signal="SIGNO"), ImageConfig(("",))])
