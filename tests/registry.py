@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import http.server
 import json
 import shutil
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from reconciler.runtime.provisioner.manifests import INDEXES, architecture
 from tests import processes
 
 _CONFIG = """
@@ -23,6 +26,10 @@ storage: {{filesystem: {{rootdirectory: {base}/data}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 log: {{level: error}}
 """
+_GUARDED = "auth: {{htpasswd: {{realm: tests, path: {base}/htpasswd}}}}\n"
+SECRET = base64.b64encode(b"puller:secret").decode()
+"""Of the one whom a guarded registry lets in, as Docker's config.json has it."""
+_HTPASSWD = "puller:$2b$04$4NtwhWURQLiCO9SDcN4WI.AkaASmgjx7wbHcHSIamwg4MNubkJyTq\n"
 
 
 def missing() -> str:
@@ -31,13 +38,14 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def running(base: Path) -> Iterator[str]:
-    """Its HOST:PORT."""
+def running(base: Path, *, guarded: bool = False) -> Iterator[str]:
+    """Its HOST:PORT. guarded: it wants a name and a password, see SECRET."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     base.mkdir()
-    (base / "config.yml").write_text(_CONFIG.format(base=base, port=port))
+    (base / "config.yml").write_text((_CONFIG + (_GUARDED if guarded else "")).format(base=base, port=port))
+    (base / "htpasswd").write_text(_HTPASSWD)
     with (base / "log").open("wb") as log:
         server = subprocess.Popen(["docker-registry", "serve", str(base / "config.yml")], stdout=log, stderr=log)
     processes.SERVERS.add(server.pid)
@@ -55,14 +63,16 @@ def running(base: Path) -> Iterator[str]:
 
 def _answers(port: int) -> bool:
     with contextlib.suppress(OSError):
-        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5).status == 200)
+        return bool(_send("GET", f"http://127.0.0.1:{port}/v2/", None).status == 200)
     return False
 
 
 def push(registry: str, repository: str, tag: str, layout: Path) -> str:
-    """The only image of an OCI layout directory. Returns its digest."""
+    """The only image of an OCI layout directory; TAG-any is an index of it and of another machine's. Returns its
+    digest."""
     blobs = layout / "blobs" / "sha256"
-    digest = str(json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"])
+    (entry,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+    digest = str(entry["digest"])
     manifest = (blobs / digest.partition(":")[2]).read_bytes()
     base = f"http://{registry}/v2/{repository}"
     for path in blobs.iterdir():
@@ -70,11 +80,22 @@ def push(registry: str, repository: str, tag: str, layout: Path) -> str:
         _send("PUT", f"{place}&digest=sha256:{path.name}", path.read_bytes())
     kind = json.loads(manifest)["mediaType"]
     _send("PUT", f"{base}/manifests/{tag}", manifest, kind)
+    other = json.dumps(json.loads(manifest) | {"layers": []}).encode()
+    _send("PUT", f"{base}/manifests/{tag}-other", other, kind)
+    found = {"os": "linux", "architecture": "s390x"}, {"os": "linux", "architecture": architecture()}
+    sums = f"sha256:{hashlib.sha256(other).hexdigest()}", digest
+    listed = [
+        {"mediaType": kind, "digest": each, "size": len(data), "platform": platform}
+        for each, data, platform in zip(sums, (other, manifest), found, strict=True)
+    ]
+    index = {"schemaVersion": 2, "mediaType": INDEXES[0], "manifests": listed}
+    _send("PUT", f"{base}/manifests/{tag}-any", json.dumps(index).encode(), INDEXES[0])
     return digest
 
 
-def _send(method: str, url: str, data: bytes, kind: str = "application/octet-stream") -> Any:
-    request = urllib.request.Request(url, data, {"Content-Type": kind}, method=method)
+def _send(method: str, url: str, data: bytes | None, kind: str = "application/octet-stream") -> Any:
+    headers = {"Content-Type": kind, "Authorization": f"Basic {SECRET}"}
+    request = urllib.request.Request(url, data, headers, method=method)
     return urllib.request.urlopen(request, timeout=30)
 
 
@@ -89,6 +110,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
         stub, path = self.server, self.path.partition("?")[0]
         stub.asked.append((self.headers["Host"], path, self.headers.get("Authorization"), self.headers.get("Range")))
         if path == "/token":
+            if stub.credentials not in (None, self.headers.get("Authorization")):
+                self.send(401, b"{}")
+                return
             self.send(200, b'{"token": "let-me-in"}')
             return
         if self.headers.get("Authorization") != "Bearer let-me-in" and not path.startswith("/elsewhere/"):
@@ -115,7 +139,8 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
 
 class Stub(http.server.ThreadingHTTPServer):
-    """Serves an OCI layout directory to whoever has a token. asked: (host, path, Authorization, Range) of each."""
+    """Serves an OCI layout directory to whoever has a token. asked: (host, path, Authorization, Range) of each.
+    credentials: the Authorization that a token is given for, "Basic …"; None: whatever it is."""
 
     daemon_threads = True
 
@@ -124,6 +149,7 @@ class Stub(http.server.ThreadingHTTPServer):
         self.layout = layout
         self.asked: list[tuple[str, str, str | None, str | None]] = []
         self.faults: dict[str, Fault] = {}
+        self.credentials: str | None = None
 
     @property
     def port(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,10 +36,18 @@ def server(layout: Path) -> Iterator[Stub]:
 
 @pytest.mark.skipif(bool(registry.missing()), reason=registry.missing() or "-")
 async def test_a_real_registry_is_pulled_from_by_tag_and_by_digest(world: World, layout: Path, base: Path) -> None:
-    with registry.running(base / "registry") as host:
+    """One that wants credentials; of several machines' manifests this one's is taken."""
+    auths = base / "config.json"
+    world.settings = replace(world.settings, registry_auth=str(auths))
+    with registry.running(base / "registry", guarded=True) as host:
         digest = registry.push(host, "team/box", "1.4", layout)
         async with world.agent() as agent:
-            for name, reference in (("a", f"{host}/team/box:1.4"), ("b", f"{host}/team/box@{digest}")):
+            auths.write_text(json.dumps({"auths": {"other.example": {"auth": registry.SECRET}}}))
+            with pytest.raises(Retryable, match="wants credentials; see --registry-auth"):
+                await provided(agent, "a", f"{host}/team/box:1.4")
+            auths.write_text(json.dumps({"auths": {host: {"auth": registry.SECRET}}}))
+            for number, place in enumerate((":1.4", f"@{digest}", ":1.4-any")):
+                name, reference = f"shop{number}", f"{host}/team/box{place}"
                 assert await agent.run(name, **await provided(agent, name, reference)) == ["hello"]
             with pytest.raises(Retryable, match=r"404 .*MANIFEST_UNKNOWN"):
                 await provided(agent, "c", f"{host}/team/box:2")
@@ -63,6 +72,24 @@ async def test_a_token_is_asked_for_once_and_a_broken_download_goes_on_where_it_
     ranges = [asked for _, path, _, asked in server.asked if path.endswith(last)]
     assert ranges[0] is None and len(ranges) == 2 and 0 < int((ranges[1] or "")[6:-1]) <= 700_000
     assert sum(path == "/token" for _, path, _, _ in server.asked) == 1
+
+
+async def test_a_token_is_given_for_the_credentials_of_its_registry_alone(
+    world: World, server: Stub, base: Path
+) -> None:
+    auths, host = base / "config.json", f"localhost:{server.port}"
+    world.settings = replace(world.settings, registry_auth=str(auths))
+    server.credentials = f"Basic {registry.SECRET}"
+    async with world.agent() as agent:
+        for known in ("other.example", host):
+            auths.write_text(json.dumps({"auths": {known: {"auth": registry.SECRET}}}))
+            if known != host:
+                with pytest.raises(Retryable, match="401"):
+                    await provided(agent, "shop", f"{host}/box")
+                assert server.credentials not in {given for _, _, given, _ in server.asked}
+        assert await agent.run("shop", **await provided(agent, "shop", f"{host}/box")) == ["hello"]
+    given = {path for _, path, given, _ in server.asked if given == server.credentials}
+    assert given == {"/token"}
 
 
 async def test_mirrors_are_asked_first_and_what_they_lack_comes_from_the_registry(
