@@ -92,7 +92,7 @@ class Daemon:
             if self._scraping is not None:
                 self._scraping.close()
             await server.close()
-            await asyncio.to_thread(self.source.stop)
+            await sources.stop(self.source)
             await self.reconciler.close()
             self._tell(EventType.AGENT_STOPPED, f"pid {os.getpid()}; containers stay")
             await asyncio.to_thread(self.notifier.close, _NOTIFY_SECONDS)

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.agent import control, node, sources
@@ -29,9 +29,11 @@ from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.revisions import MARK, rollbacks
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
-from reconciler.loop.values import Op, Refusal
-from reconciler.runtime.build import RuntimeSettings, build, end, refused
+from reconciler.loop.values import DesiredContainer, Op, Refusal
+from reconciler.runtime.build import RuntimeSettings, build, end, foreseen, refused
 from reconciler.runtime.observing import observe
+from reconciler.spec.model import ContainerSpec
+from reconciler.spec.sources.patience import Patient
 from reconciler.spec.sources.source import Source
 from reconciler.states import Reason, Status
 
@@ -75,7 +77,7 @@ async def _apply(places: Places, choice: SourceChoice, options: AgentOptions, se
         await reconciler.start()
         return await sources.converge(source, reconciler, seconds)
     finally:
-        await asyncio.to_thread(source.stop)
+        await sources.stop(source)
         await reconciler.close()
 
 
@@ -107,19 +109,21 @@ def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview
 
 
 def _on_this_host(found: Preview, settings: RuntimeSettings) -> Preview:
-    """Without the starts that would come to nothing here, and with why."""
+    """Without the starts that would come to nothing here, and with why. What starts after others is not looked at for
+    what it may find by then."""
     refusals: dict[str, Refusal] = {}
     absent: set[str] = set()
     actions = []
+    first = [action.name for action in found.plan.actions if action.op.starts and not action.after]
+    lacking = _lacking({name: found.desired.containers[name].spec for name in first}, settings)
     for action in found.plan.actions:  # parents before their nested, dependencies before what depends on them
         if not action.op.starts:
             actions.append(action)
             continue
         want = found.desired.containers[action.name]
-        if why := refused(settings, want.spec):
-            message = f"{want.origin.file}:{want.origin.line}: {'; '.join(why)}"
-            status, reason = Status.BLOCKED, Reason.NOT_ON_THIS_LAUNCHER
-            refusals[action.name] = Refusal(action.name, status, reason, message, want.origin)
+        refusal = _refusal(want, settings, lacking.get(action.name, ""))
+        if refusal is not None:
+            refusals[action.name] = refusal
         elif absent.isdisjoint(action.after) and not any(action.name.startswith(name + ".") for name in refusals):
             actions.append(action)
             continue
@@ -127,6 +131,24 @@ def _on_this_host(found: Preview, settings: RuntimeSettings) -> Preview:
             absent.add(action.name)
     desired = replace(found.desired, refusals={**found.desired.refusals, **refusals})
     return replace(found, desired=desired, plan=replace(found.plan, actions=tuple(actions)))
+
+
+def _lacking(specs: Mapping[str, ContainerSpec], settings: RuntimeSettings) -> dict[str, str]:
+    """Name → what the host lacks for it now."""
+    looks: Patient[str, str] = Patient(lambda name: foreseen(settings, specs[name]))
+    found, hung = looks.all(specs)
+    return {**found, **dict.fromkeys(hung, "something that it needs of this host does not answer: a file system hangs")}
+
+
+def _refusal(want: DesiredContainer, settings: RuntimeSettings, lacking: str) -> Refusal | None:
+    """Why a start would come to nothing here: never, or as things are now."""
+    name, place = want.spec.name, f"{want.origin.file}:{want.origin.line}"
+    if never := refused(settings, want.spec):
+        message = f"{place}: {'; '.join(never)}"
+        return Refusal(name, Status.BLOCKED, Reason.NOT_ON_THIS_LAUNCHER, message, want.origin)
+    if lacking:
+        return Refusal(name, Status.FAILED, Reason.LAUNCH_FAILED, f"{place}: {lacking}", want.origin)
+    return None
 
 
 def destroy(places: Places, names: Sequence[str]) -> Done:

@@ -15,12 +15,14 @@ from reconciler.agent.contents import followed
 from reconciler.agent.paths import Places, absolute
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.reconciler import Reconciler
+from reconciler.runtime.threads import in_thread
 from reconciler.spec.sources.directory import DirectorySource
 from reconciler.spec.sources.git.address import GitAddress, is_git, parse
 from reconciler.spec.sources.git.source import GitSource
 from reconciler.spec.sources.source import Source
 
 POLL_INTERVAL = 30.0
+_STOP_SECONDS = 5.0
 _LEAST = 1.0
 """Seconds to converge in, however long the fetch took."""
 
@@ -82,6 +84,11 @@ async def converge(source: Source, reconciler: Reconciler, seconds: float) -> Ou
     if not why:
         return outcome
     return replace(outcome, code=outcome.code or 1, message="\n".join(filter(None, (why, outcome.message))))
+
+
+async def stop(source: Source) -> None:
+    """One that hangs is left behind."""
+    await asyncio.wait({asyncio.ensure_future(in_thread(source.stop))}, timeout=_STOP_SECONDS)
 
 
 def _built(choice: SourceChoice, directory: Path, on_hint: Callable[[], None]) -> Source:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
+from reconciler.runtime.threads import in_thread
 from reconciler.spec.sources.listing import Listing, ListingState
 from reconciler.spec.sources.source import Source
 
@@ -16,21 +16,20 @@ class Lister:
         self._source = source
         self._on_answer = on_answer
         self._patience = patience
-        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="listing")
-        self._late: asyncio.Future[Listing] | None = None
+        self._late: asyncio.Task[Listing] | None = None
 
     async def list(self) -> Listing:
-        loop = asyncio.get_running_loop()
-        future = self._late or loop.run_in_executor(self._threads, self._source.list)
+        task = self._late or asyncio.create_task(in_thread(self._source.list), name="listing")
         late, self._late = self._late is not None, None
-        done, _ = await asyncio.wait({future}, timeout=0 if late else self._patience)
+        done, _ = await asyncio.wait({task}, timeout=0 if late else self._patience)
         if done:
-            return future.result()
-        self._late = future
+            return task.result()
+        self._late = task
         if not late:
-            future.add_done_callback(lambda _: self._on_answer())
+            task.add_done_callback(lambda _: self._on_answer())
         reason = f"listing {self._source.identity} takes longer than {self._patience:g} s; it goes on"
         return Listing(ListingState.UNKNOWN, reason)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._late is not None:
+            self._late.cancel()

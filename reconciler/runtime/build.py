@@ -108,6 +108,20 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
     return [*found, *needs.refusals(spec, isolators, left_out)]
 
 
+def foreseen(settings: RuntimeSettings, spec: ContainerSpec) -> str:
+    """What the host lacks now of what a launch of it would need, "" for nothing that can be told beforehand."""
+    if spec.type != "mesos":
+        return ""
+    from reconciler.runtime.mesos import needs
+
+    _, isolators, _ = _judging(settings)
+    try:
+        needs.foresee(spec, isolators)
+    except (ReconcilerError, OSError) as error:
+        return str(error).removeprefix(f"{spec.name}: ")
+    return ""
+
+
 def wrong_options(spec: ContainerSpec) -> list[str]:
     """What is wrong with a spec's options for isolators of our own, whatever host it is for, a sentence each."""
     from reconciler.runtime.isolators import options

@@ -1,15 +1,52 @@
-"""Blocking work in a thread of its own, which does not keep the interpreter from ending: it may wait long for a disk or
-a network, and what waits there takes no place in the event loop's own pool."""
+"""Blocking work in threads that do not keep the interpreter from ending: it may wait long, or for ever, for a disk or a
+network, and what waits there keeps nothing else waiting. A thread that is done serves again for a while."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_IDLE_SECONDS = 10.0
+
+
+class _Worker:
+    """Idle ones are in `_idle`, the last that was busy last; whoever takes one out of it gives it work."""
+
+    def __init__(self) -> None:
+        self.work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="blocking work", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                work = self.work.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                try:
+                    _idle.remove(self)
+                except ValueError:
+                    continue  # somebody has just taken it
+                return
+            work()
+            del work  # what it holds is not to live until the next
+            _idle.append(self)
+
+
+_idle: list[_Worker] = []
+
+
+def begin(work: Callable[[], None]) -> None:
+    """Have it done. What it raises ends its thread."""
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = _Worker()
+    worker.work.put(work)
 
 
 def telling(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -23,7 +60,7 @@ def telling(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-async def in_thread(work: Callable[[], T], name: str) -> T:
+async def in_thread(work: Callable[[], T]) -> T:
     """What it returns or raises. Cancelled, the thread goes on and its result is lost."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -47,5 +84,5 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
         except RuntimeError:
             return  # the loop has ended
 
-    threading.Thread(target=body, name=name, daemon=True).start()
+    begin(body)
     return await future

@@ -139,7 +139,8 @@ def test_a_memory_limit_below_present_usage_is_not_forced(world: World) -> None:
 
 
 def test_what_a_launch_would_not_find_ends_nothing(world: World) -> None:
-    """A host path, a root or a user that is not there: the version that runs goes on, and the reason is told."""
+    """A host path, a root, a device or a user that is not there: the version that runs goes on, and the reason is told,
+    by `plan` too."""
     source = world.aside / "data"
     world.write("web.yaml", sleeper("web"))
     with world.agent():
@@ -147,11 +148,15 @@ def test_what_a_launch_would_not_find_ends_nothing(world: World) -> None:
         for spec, why in (
             ({"rootfs": "/no/such/root"}, "/no/such/root"),
             ({"user": "nobody-knows"}, "nobody-knows"),
+            ({"devices": [{"path": "/dev/no-such-device"}]}, "/dev/no-such-device"),
             ({"volumes": [{"type": "hostPath", "source": str(source), "target": "data"}]}, str(source)),
         ):
             world.rename_in("web.yaml", sleeper("web", **spec))
             message_contains(world, "web", why)
             not_restarted(world, before)
+            planned = world.reconciler("plan", world.specs)
+            assert (planned.returncode, planned.stdout) == (1, ""), planned
+            assert "web.yaml:" in planned.stderr and why in planned.stderr
         source.mkdir()
         restarted(world, before)
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from tests.e2e.checks import (
     eventually,
@@ -217,3 +223,35 @@ def test_what_does_not_work_yet_is_blocked_with_its_place(world: World) -> None:
         row = state(world, "web", "Blocked")
         assert row["reason"] == "NotSupportedYet"
         assert "requests.disk" in row["message"] and "web.yaml:" in row["message"]
+
+
+@pytest.mark.root
+def test_a_file_on_a_file_system_that_hangs_keeps_only_who_refers_to_it_waiting(world: World) -> None:
+    """One whose server never answers: it is told, nobody else waits, and it goes on once it answers."""
+    share = world.aside / "share"
+    share.mkdir()
+    (share / "token").write_text("one")
+    world.write("web.yaml", sleeper("web", env={"TOKEN": {"fromFile": str(share / "token")}}))
+    with hanging(share):
+        agent = world.start().ready()
+        assert "hangs" in state(world, "web", "Blocked")["message"]
+        world.rename_in("other.yaml", sleeper("other"))
+        state(world, "other", "Running", within=5)
+        world.delete("other.yaml")
+        gone(world, "other")
+    state(world, "web", "Running")
+    agent.stop()
+
+
+@contextlib.contextmanager
+def hanging(directory: Path) -> Iterator[None]:
+    """A file system whose server reads none of what it is asked (fuse(4))."""
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
+    mount = ["mount", "-i", "-t", "fuse", "-o", options, "hanging", str(directory)]
+    subprocess.run(mount, check=True, pass_fds=[server])
+    try:
+        yield
+    finally:
+        os.close(server)
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)

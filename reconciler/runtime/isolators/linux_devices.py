@@ -27,6 +27,7 @@ from reconciler.runtime.kernel import cgroups
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
+    from reconciler.spec.attachments import Device
     from reconciler.spec.model import ContainerSpec
 
 
@@ -80,6 +81,10 @@ class LinuxDevicesIsolator(PassiveIsolator):
                 continue  # it may come yet
         return found
 
+    def foresee(self, spec: ContainerSpec) -> None:
+        for number, device in enumerate(spec.devices):
+            _node(f"{spec.name}: spec.devices[{number}].path", device, None)
+
     def support(self) -> Support:
         why = unavailable(cgroups.read_map())
         return Support(Level.PARTLY, f"nodes can be had, but nothing restricts their use: {why}") if why else Support()
@@ -107,9 +112,14 @@ def _nodes(config: ContainerConfig) -> Iterator[Node]:
         target = device.target or (device.path if config.rootfs is not None else None)
         if config.rootfs is None and target == device.path:
             target = None
-        try:
-            yield Node.found(device.path, target, device.permissions)
-        except ValueError as error:
-            raise Terminal(f"{where}: {error}", Reason.INVALID_SPEC) from None
-        except OSError as error:
-            raise Retryable(f"{where}: {device.path}: {error.strerror}", Reason.LAUNCH_FAILED) from error
+        yield _node(where, device, target)
+
+
+def _node(where: str, device: Device, target: str | None) -> Node:
+    """Raises Terminal for what is no device, Retryable for what may come yet."""
+    try:
+        return Node.found(device.path, target, device.permissions)
+    except ValueError as error:
+        raise Terminal(f"{where}: {error}", Reason.INVALID_SPEC) from None
+    except OSError as error:
+        raise Retryable(f"{where}: {device.path}: {error.strerror}", Reason.LAUNCH_FAILED) from error

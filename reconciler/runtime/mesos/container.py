@@ -18,6 +18,7 @@ from reconciler.runtime.launcher.pins import Pins
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.measuring import context_of
 from reconciler.runtime.provisioner.images import Images
+from reconciler.runtime.threads import in_thread
 from reconciler.states import ContainerState
 
 T = TypeVar("T")
@@ -163,7 +164,7 @@ class Workshop:
         at = [what]
         try:
             async with asyncio.timeout(STAGE_SECONDS):
-                return await asyncio.to_thread(work, lambda step: at.append(f"{what}: {step}"))
+                return await in_thread(lambda: work(lambda step: at.append(f"{what}: {step}")))
         except TimeoutError as error:
             raise TimeoutError(str(error) or f"{at[-1]} took longer than {STAGE_SECONDS:.0f} s") from None
 

@@ -35,7 +35,7 @@ from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.cgroup_tree import CgroupLost
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
-from reconciler.runtime.mesos import fit, launch_plan, needs, probing
+from reconciler.runtime.mesos import fit, needs, probing
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
@@ -45,7 +45,6 @@ from reconciler.runtime.mesos.output import STREAMS
 from reconciler.runtime.mesos.recovery import Recovery
 from reconciler.runtime.mesos.rotation import Bounds, rotate
 from reconciler.runtime.mesos.watching import Watching
-from reconciler.runtime.provisioner import accounts, rootfs
 from reconciler.runtime.provisioner.images import Images
 from reconciler.runtime.provisioner.registry import Access
 from reconciler.states import Reason
@@ -106,20 +105,13 @@ class MesosContainerizer:
             return
         if spec.name in self._shop.all:  # else there is no run to end, and the launch itself finds out
             try:
-                await self._shop.stage("looking for what it needs of the host", self._foresee, spec)
+                await self._shop.stage(
+                    "looking for what it needs of the host", needs.foresee, spec, self._shop.isolators
+                )
             except OSError as error:
                 raise Retryable(f"{spec.name}: {error}") from error
         for field, image in spec.images:
             await self._images.provide(image, say, f"spec.{field}")
-
-    def _foresee(self, spec: ContainerSpec) -> None:
-        """Blocks. Raises Terminal or Retryable for what a launch would find when the last run has ended for it."""
-        if spec.rootfs is not None:
-            accounts.account(rootfs.locate(spec.name, spec.rootfs), spec.user)
-        elif spec.image is None and spec.class_ != "debug":
-            launch_plan.Account(spec.user)
-        for isolator in self._shop.isolators:
-            isolator.foresee(spec)
 
     async def launch(self, config: ContainerConfig) -> LaunchResult:
         if config.spec.type != "mesos":

@@ -78,7 +78,7 @@ class Watching:
     async def _look(self, container: Container, isolator: Isolator, turn: asyncio.Semaphore) -> Limitation | None:
         context = self._shop.context(container)
         async with turn:
-            look = asyncio.create_task(in_thread(lambda: isolator.watch(context), isolator.name))
+            look = asyncio.create_task(in_thread(lambda: isolator.watch(context)))
             done, _ = await asyncio.wait([look], timeout=LOOK_SECONDS)
         if not done:
             late = f"{isolator.name}: a look has taken longer than {LOOK_SECONDS:.0f} s"

@@ -137,7 +137,7 @@ class Images:
 
         async with self._slots:
             tell = telling(say)
-            return await in_thread(lambda: self._provide(reference, tell, check), "images")
+            return await in_thread(lambda: self._provide(reference, tell, check))
 
     def _provide(self, reference: str, say: Say, check: unpacking.Check) -> Image:
         """Blocks, for as long as it takes. Raises Retryable."""
@@ -194,7 +194,7 @@ class Images:
     async def lay_out(self, config: ContainerConfig, *, mapped: bool) -> ContainerConfig:
         """With its root, with what its spec leaves to the image, and with its volumes' images. mapped: it is for a user
         namespace with ids that are not the host's. Raises Retryable, Terminal."""
-        return await in_thread(lambda: self._lay_out(config, mapped), "images")
+        return await in_thread(lambda: self._lay_out(config, mapped))
 
     def _lay_out(self, config: ContainerConfig, mapped: bool) -> ContainerConfig:
         spec, own = config.spec, config.spec.image

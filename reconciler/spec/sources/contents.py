@@ -1,7 +1,8 @@
 """Follows the files that specs refer to: each listing of a source comes with what their contents are now.
 
 Invariant: content is told as a keyed hash only, so that what is written down of a secret lets nobody guess it; a file
-that cannot be read is told as that, never as one that has changed. Costs a stat per file where nothing has changed.
+that cannot be read is told as that, never as one that has changed, and one that hangs keeps no other waiting. Costs a
+stat per file where nothing has changed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from reconciler.spec.references import ENV_LIMIT, SECRET_LIMIT, Kind, Reference, references
 from reconciler.spec.sources import reading
 from reconciler.spec.sources.listing import Content, Listing, ListingState
+from reconciler.spec.sources.patience import Patient
 from reconciler.spec.sources.source import Source
 
 MOUNTED_LIMIT = 16 * 1024 * 1024
@@ -54,6 +56,7 @@ class FollowedSource:
         self._prefix = hashlib.sha256(key).hexdigest()[:8]
         self._lock = threading.Lock()
         self._cache: dict[Place, _Cached] = {}
+        self._looks: Patient[Place, Content | None] = Patient(self._look)
 
     @property
     def identity(self) -> str:
@@ -79,13 +82,10 @@ class FollowedSource:
 
     def _followed(self, listing: Listing) -> Listing:
         wanted = {(one.path, one.kind) for one in _referred(listing)}
-        contents: dict[Place, Content] = {}
-        writing = False
-        for place in wanted:
-            found = self._look(*place)
-            if found is not None:
-                contents[place] = found
-                writing = writing or found.writing
+        found, hung = self._looks.all(wanted)
+        contents = {place: content for place, content in found.items() if content is not None}
+        contents |= dict.fromkeys(hung, Content(error="it does not answer: the file system that it is on hangs"))
+        writing = any(content.writing for content in contents.values())
         if listing.state is ListingState.OK:
             self._cache = {place: cached for place, cached in self._cache.items() if place in wanted}
         if writing:
@@ -96,8 +96,12 @@ class FollowedSource:
         ignored = tuple(each for each in listing.ignored if each[0] not in paths)  # no stranger in the directory
         return replace(listing, contents=contents, ignored=ignored)
 
-    def _look(self, path: str, kind: Kind) -> Content | None:
+    def _look(self, place: Place) -> Content | None:
         """None: not followed, being no regular file, or one that is mounted and always open for writing."""
+        path, kind = place
+        if not path.startswith("/"):
+            why = "a relative path begins at the spec's directory, which a spec from a repository has not"
+            return Content(error=f"{why}; give an absolute one")
         try:
             status = Path(path).stat()
             identity = reading.Identity.of(status)

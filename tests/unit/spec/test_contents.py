@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from reconciler.spec.references import ENV_LIMIT, Kind
 from reconciler.spec.sources.contents import FollowedSource
 from reconciler.spec.sources.directory import DirectorySource
-from reconciler.spec.sources.listing import Content
+from reconciler.spec.sources.listing import Content, Listing
 
 SPEC = """\
 apiVersion: reconciler/v1
@@ -97,3 +98,31 @@ def test_a_file_that_is_being_written_is_as_it_was(token: Path) -> None:
         assert found.writing
         assert fresh.list().retry_after is not None
     assert look(source, token) != before
+
+
+def test_a_relative_path_without_a_directory_to_begin_at_is_told(token: Path) -> None:
+    """As in a repository, of which nothing is checked out; what lies in our own working directory is not meant."""
+    listing = DirectorySource(token.parent, lambda: None).list()
+    entries = tuple(replace(entry, path="web.yaml") for entry in listing.files)
+    contents = FollowedSource(Given(replace(listing, files=entries)), b"k" * 32).list().contents
+    assert "give an absolute one" in contents["token", Kind.ENV].error
+    assert "give an absolute one" in contents["token", Kind.SECRET_ENV].error
+
+
+class Given:
+    """A source that says what it was given."""
+
+    identity, note = "given", ""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def refresh(self) -> str:
+        return ""
+
+    def list(self) -> Listing:
+        return self.listing
