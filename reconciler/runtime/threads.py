@@ -8,7 +8,8 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -40,13 +41,31 @@ class _Worker:
 _idle: list[_Worker] = []
 
 
-def begin(work: Callable[[], None]) -> None:
-    """Have it done. What it raises ends its thread."""
-    try:
-        worker = _idle.pop()
-    except IndexError:
-        worker = _Worker()
-    worker.work.put(work)
+class _Daemons(Executor):
+    """As many threads as there is work."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> Future[T]:
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **options)
+            except BaseException as error:  # noqa: BLE001 - the last frame of a thread: handed on
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        try:
+            worker = _idle.pop()
+        except IndexError:
+            worker = _Worker()
+        worker.work.put(work)
+        return future
+
+
+_daemons = _Daemons()
 
 
 def telling(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -62,27 +81,4 @@ def telling(say: Callable[[str], None]) -> Callable[[str], None]:
 
 async def in_thread(work: Callable[[], T]) -> T:
     """What it returns or raises. Cancelled, the thread goes on and its result is lost."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def body() -> None:
-        result, failed = None, None
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - the last frame of a thread: handed on
-            failed = error
-        try:
-            loop.call_soon_threadsafe(settle, result, failed)
-        except RuntimeError:
-            return  # the loop has ended
-
-    begin(body)
-    return await future
+    return await asyncio.get_running_loop().run_in_executor(_daemons, work)
