@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.agent import control, node, sources
+from reconciler.agent import control, node, report, sources
 from reconciler.agent.lock import AgentAlive, AgentLock, holder, known_owner, owner_id, remembered_flags
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import Places
@@ -29,7 +29,7 @@ from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.revisions import MARK, rollbacks
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
-from reconciler.loop.values import DesiredContainer, Op, Refusal
+from reconciler.loop.values import DesiredContainer, Op, Refusal, ancestors
 from reconciler.runtime.build import RuntimeSettings, build, end, foreseen, refused
 from reconciler.runtime.observing import observe
 from reconciler.spec.model import ContainerSpec
@@ -101,6 +101,7 @@ def plan(places: Places, choice: SourceChoice, options: AgentOptions) -> Preview
         unknown,
         labels=own.node_labels,
         held=frozenset(store.marks(keeping.MARK)),
+        approved=frozenset(store.marks(keeping.APPROVED)),
         restarts_per_hour=own.restarts_per_hour,
         by_command={name: Suspension.of(details) for name, details in store.marks(suspending.MARK).items()},
         rollbacks=rollbacks(store.marks(MARK), store.revisions)[0],
@@ -158,6 +159,23 @@ def destroy(places: Places, names: Sequence[str]) -> Done:
             return _done(asyncio.run(_destroy(places, names)))
     except AgentAlive:
         return _ask(places, {"op": "destroy", "names": list(names), "timeout": _DESTROY_SECONDS})
+
+
+def approve(places: Places, names: Sequence[str] | None) -> frozenset[str]:
+    """Without an agent: the next one destroys them, unless a file asks for them again by then. None: all that are held.
+    Returns those it concerned. Raises InTheWay for an agent that has just come."""
+    rows = report.rows(places)
+    held = {row["name"] for row in rows if row["status"] == Status.HELD.value}
+    held = {name for name in held if held.isdisjoint(ancestors(name))}
+    approved = held if names is None else held & set(names)
+    if approved:
+        try:
+            with AgentLock(places, None):
+                for name in sorted(approved):
+                    Store(places).mark(keeping.APPROVED, name, {})
+        except AgentAlive as alive:
+            raise InTheWay(f"{alive.message}; ask it again") from None
+    return frozenset(approved)
 
 
 def suspend(places: Places, names: Sequence[str], by: str) -> Done:

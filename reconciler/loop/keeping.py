@@ -20,6 +20,8 @@ from reconciler.states import Reason
 
 MARK = "held"
 """The journal's kind of mark for what the mass-deletion guard holds."""
+APPROVED = "approved"
+"""… and for what was approved to be destroyed: until it is, or a file asks for it again."""
 
 
 def dropped(desired: Desired, recorded: Recorded) -> dict[str, str]:

@@ -22,6 +22,27 @@ from reconciler.loop.values import Journal, Record, Recorded, Row, Tree
 log = logging.getLogger(__name__)
 
 
+class Marked:
+    """Names that a mark of one kind is on. What cannot be recorded now is by the next `be`, and counts all the same."""
+
+    def __init__(self, journal: Journal, kind: str) -> None:
+        self._journal, self._kind = journal, kind
+        self.names = self._marked = frozenset[str]()
+
+    def load(self) -> None:
+        self.names = self._marked = frozenset(self._journal.marks(self._kind))
+
+    def be(self, names: frozenset[str]) -> None:
+        self.names = names
+        for name in sorted(names ^ self._marked):
+            try:
+                self._journal.mark(self._kind, name, {} if name in names else None)
+            except OSError as error:
+                log.error("%s: that it is %s, or no longer, could not be recorded: %s", name, self._kind, error)
+                return
+            self._marked ^= {name}
+
+
 class Ledger:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -29,8 +50,8 @@ class Ledger:
         self._unreadable: dict[str, str] = {}
         self._sandboxes: dict[str, Path] = {}
         self._suspended: dict[str, Suspension] = {}
-        self._held: frozenset[str] = frozenset()
-        self._marked: frozenset[str] = frozenset()  # held, as the journal has it
+        self.held = Marked(journal, keeping.MARK)  # by the mass-deletion guard
+        self.approved = Marked(journal, keeping.APPROVED)  # that they are destroyed
         self._revisions: dict[str, tuple[Revision, ...]] = {}
         self._fresh: set[str] = set()  # names whose revisions are not on disk yet
         self._rollbacks: dict[str, Reverted] = {}
@@ -46,7 +67,8 @@ class Ledger:
         self._records, self._unreadable = dict(recorded.records), dict(recorded.unreadable)
         marks = self._journal.marks(suspending.MARK)
         self._suspended = {name: Suspension.of(details) for name, details in marks.items()}
-        self._held = self._marked = frozenset(self._journal.marks(keeping.MARK))
+        self.held.load()
+        self.approved.load()
         self._rollbacks, failed = revisions.rollbacks(self._journal.marks(revisions.MARK), self.revisions)
         for name, why in failed.items():
             log.error("%s: its rollback is not carried out: %s", name, why)
@@ -105,22 +127,6 @@ class Ledger:
         self._rollbacks = {other: one for other, one in self._rollbacks.items() if other != name}
         if to is not None:
             self._rollbacks[name] = to
-
-    @property
-    def held(self) -> frozenset[str]:
-        """Top-level names that the mass-deletion guard holds."""
-        return self._held
-
-    def hold(self, names: frozenset[str]) -> None:
-        """What cannot be recorded now is by the next call; it is held all the same."""
-        self._held = names
-        for name in sorted(names ^ self._marked):
-            try:
-                self._journal.mark(keeping.MARK, name, {} if name in names else None)
-            except OSError as error:
-                log.error("%s: that it is held, or no longer, could not be recorded: %s", name, error)
-                return
-            self._marked ^= {name}
 
     def get(self, name: str) -> Record | None:
         return self._records.get(name)

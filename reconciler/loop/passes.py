@@ -99,7 +99,6 @@ class Passes:
         self.retry_after: float | None = None
         self.figures = Figures()
         self._observed = Observed()
-        self._approved: set[str] = set()
         self._troubles: dict[str, Trouble] = {}
         self._rounds: dict[str, stalling.Round] = {}
         self._serial = 0
@@ -160,10 +159,10 @@ class Passes:
         self.retry_after = listing.retry_after
         self.busy_files = listing.busy
         if desired.complete:
-            self._approved &= dropped(desired, recorded).keys()
-        self.desired, held = keep(desired, recorded, self._approved, self.ledger.held)
+            self.ledger.approved.be(self.ledger.approved.names & dropped(desired, recorded).keys())
+        self.desired, held = keep(desired, recorded, self.ledger.approved.names, self.ledger.held.names)
         if desired.complete:
-            self.ledger.hold(held)
+            self.ledger.held.be(held)
         for name, tree in desired.trees.items():
             self.ledger.remember(name, tree, self._clock())
             if name in rollbacks and rollbacks[name].over(tree):
@@ -287,7 +286,7 @@ class Passes:
 
     def approve(self, names: Collection[str] | None) -> frozenset[str]:
         approved = self.held if names is None else self.held & frozenset(names)
-        self._approved |= approved
+        self.ledger.approved.be(self.ledger.approved.names | approved)
         return approved
 
     def suspended(self, names: Collection[str]) -> dict[str, str]:

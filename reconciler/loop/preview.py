@@ -48,16 +48,17 @@ def preview(
     *,
     labels: Mapping[str, str] | None = None,
     held: Set[str] = frozenset(),
+    approved: Set[str] = frozenset(),
     by_command: Mapping[str, Suspension] | None = None,
     rollbacks: Mapping[str, Reverted] | None = None,
     restarts_per_hour: int = fuse.DEFAULT,
 ) -> Preview:
     """`statuses`: what was observed; `unknown`: name → why it could not be; `labels`: of this node; `held`: by the
-    mass-deletion guard until now; `by_command`: what is suspended so; `rollbacks`: by name;
-    `restarts_per_hour`: the fuse."""
+    mass-deletion guard until now; `approved`: names whose end was; `by_command`: what is suspended so;
+    `rollbacks`: by name; `restarts_per_hour`: the fuse."""
     observed = Observed(statuses, unknown or {})
     asked = desire(listing, recorded, identity, labels or {}, rollbacks or {})
-    desired, _ = keep(asked, recorded, before=held)
+    desired, _ = keep(asked, recorded, approved, held)
     settled = settle(recorded, observed, now)
     made = plan(desired, settled, observed, now, by_command=by_command, restarts_per_hour=restarts_per_hour)
     return Preview(desired, made)

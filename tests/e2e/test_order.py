@@ -122,7 +122,7 @@ def test_prune_says_what_becomes_of_it_without_its_file(world: World) -> None:
 
 
 def test_the_rest_of_a_mass_deletion_is_held_by_the_next_agent(world: World) -> None:
-    """Although fewer than five are left."""
+    """Although fewer than five are left; what is approved without an agent is destroyed by the next."""
     names = [f"b{number}" for number in range(5)]
     for name in names:
         world.write(f"batch/{name}.yaml", sleeper(name))
@@ -133,10 +133,17 @@ def test_the_rest_of_a_mass_deletion_is_held_by_the_next_agent(world: World) -> 
         world.succeed("approve", "b0", "b1", "b2")
         gone(world, "b2", before["b2"])
         agent.kill()
-    with world.agent():
+    with world.agent() as agent:
         for name in ("b3", "b4"):
             state(world, name, "Held")
             assert before[name].alive
+        agent.kill()
+    assert world.succeed("approve", "b3", "nobody", code=1) == "b3\n"
+    assert before["b3"].alive, "nobody is there to destroy it"
+    with world.agent():
+        gone(world, "b3", before["b3"])
+        state(world, "b4", "Held")
+        assert before["b4"].alive
 
 
 def test_a_deadline_survives_the_agent(world: World) -> None:

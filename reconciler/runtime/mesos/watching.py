@@ -14,8 +14,7 @@ from collections.abc import Callable
 
 from reconciler.errors import ReconcilerError
 from reconciler.runtime.isolators.isolator import Isolator, Limitation, PassiveIsolator
-from reconciler.runtime.kernel import proc
-from reconciler.runtime.mesos.container import Container, Workshop
+from reconciler.runtime.mesos.container import Container, Workshop, within
 from reconciler.runtime.threads import in_thread
 from reconciler.states import Reason
 
@@ -23,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 60.0
 _AT_A_TIME = 2
+_END_SECONDS = 2.0
+"""Within which the end of a run is noticed that was over before it could be looked at."""
 
 Limit = Callable[[Container, Limitation], None]
 
@@ -50,8 +51,7 @@ class Watching:
         try:
             found = await self._shop.each("every", lambda isolator: (isolator.name, isolator.every(context)))
         except (OSError, ReconcilerError) as error:
-            stat = proc.read_stat(container.run.pid or 0)
-            if stat is not None and not (stat.dead or stat.exiting):  # else it has just ended
+            if not await within(container.settled, _END_SECONDS) and container.serves:  # else it has just ended
                 log.warning("%s: it is not watched: %s", container.name, error)
             return
         seconds = dict(found)
