@@ -32,6 +32,8 @@ def run(args: argparse.Namespace, places: Places) -> int:
             print("reconciler: no agent is running: the next `run` or `apply` destroys them", file=sys.stderr)
     for name in sorted(approved):
         print(name)
+    if args.all and not approved:
+        print("reconciler: nothing is held", file=sys.stderr)
     for name in args.names:
         if name not in approved:
             print(f"reconciler: {name} is not held", file=sys.stderr)

@@ -125,10 +125,10 @@ def test_what_there_is_not_cannot_be_suspended_or_resumed(reconciler: Command, p
     assert not places.root.exists()
 
 
-def test_approving_without_an_agent_says_what_to_do(reconciler: Command) -> None:
+def test_approving_where_nothing_is_held_says_so(reconciler: Command) -> None:
     said = reconciler("approve", "--all")
     assert said.code == 1
-    assert "no agent is running" in said.err
+    assert "nothing is held" in said.err
 
 
 def test_options_come_from_a_file_and_the_command_line_wins(reconciler: Command, tmp_path: Path) -> None:
