@@ -48,8 +48,8 @@ def drifted(spec: ContainerSpec, usage: Usage, disks: Mapping[str, str] = Mappin
         present = usage[figure]
         if not _same(wanted, present, field):
             found.append(f"{field} is limited to {_shown(field, present)}, not to {_shown(field, wanted)}")
-    found += _of_disks(limits, usage, disks)
-    found += _of_huge_pages(limits, usage) if spec.type != "docker" else ()
+    if spec.type != "docker":  # an engine gives these at the start or never
+        found += [*_of_disks(limits, usage, disks), *_of_huge_pages(limits, usage)]
     if strays := usage.get("strays"):
         found.append(f"{strays} of its processes moved out of its cgroup")
     return f"changed by somebody else: {', '.join(found)}" if found else ""

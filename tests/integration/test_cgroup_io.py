@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -44,7 +45,11 @@ def disk(tmp_path: Path) -> Iterator[str]:
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no loop devices here: {error.stderr}")
     device = made.stdout.strip()
+    scheduler = Path("/sys/block", Path(device).name, "queue/scheduler")
+    before = re.findall(r"\[(\S+)\]", scheduler.read_text())  # it outlives the detaching
     yield device
+    for each in before:
+        scheduler.write_text(each)
     subprocess.run(["losetup", "--detach", device], check=True)
 
 

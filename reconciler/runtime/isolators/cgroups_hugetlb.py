@@ -11,6 +11,7 @@ import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +57,14 @@ _FILES: Mapping[int, _Files] = {
 }
 
 
-def page_sizes() -> list[int]:
+@cache
+def page_sizes() -> tuple[int, ...]:
     """Bytes, of those this host has."""
     try:
         found = [each.name for each in Path(_SIZES).iterdir()]
     except FileNotFoundError:
-        return []
-    return sorted(int(match[1]) << 10 for name in found if (match := re.fullmatch(r"hugepages-(\d+)kB", name)))
+        return ()
+    return tuple(sorted(int(match[1]) << 10 for name in found if (match := re.fullmatch(r"hugepages-(\d+)kB", name))))
 
 
 def kernel_name(size: int) -> str:

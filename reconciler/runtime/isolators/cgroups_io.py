@@ -169,16 +169,19 @@ class IoIsolator(ControllerIsolator):
         return Support(Level.PARTLY, "; ".join(lacking)) if lacking else support
 
     def refuses(self, spec: ContainerSpec) -> list[str]:
-        found = []
+        found, hierarchy = [], self.map.hierarchy_of("blkio")
         for field, devices in ((LIMITS, spec.resources.limits.io), (REQUESTS, spec.resources.requests.io)):
-            for device in devices:
+            for device in devices.keys() - {DEFAULT}:
                 try:
-                    if device != DEFAULT:
-                        block_devices.disk(device)
+                    number = block_devices.disk(device)
                 except ValueError as error:
                     found.append(f"spec.{field}: {error}")
                 except OSError:
                     continue  # it may come yet
+                else:  # whether there is iocost on v2 is seen in a container's own cgroup alone
+                    weighed = hierarchy is None or hierarchy.version == 2 or block_devices.scheduler(number) == "bfq"
+                    if field == REQUESTS and not weighed:
+                        found.append(f"spec.{_unweighed(device, number)}")
         return found
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo | None:
@@ -228,8 +231,7 @@ class IoIsolator(ControllerIsolator):
                 taken[device] |= _weigh_on(place, each, device, share or DEFAULT_WEIGHT)
         for device, done in taken.items():
             if not done:
-                scheduler = block_devices.scheduler(device) or "none"
-                raise Unsupported(f"{REQUESTS}: {device} is scheduled by {scheduler}, which weighs nothing; bfq does")
+                raise Unsupported(_unweighed(device, device))
 
     def usage(self, context: Context) -> Usage:
         """Of all devices together, and of each."""
@@ -244,6 +246,11 @@ class IoIsolator(ControllerIsolator):
         for device, rates in place.files.limits(place).items():
             figures |= {f"{OF_DISK}{device}.{kind}_limit": rate for kind, rate in zip(KINDS, rates, strict=True)}
         return figures
+
+
+def _unweighed(device: str, number: str) -> str:
+    scheduler = block_devices.scheduler(number) or "none"
+    return f"{REQUESTS}: {device} is scheduled by {scheduler}, which weighs nothing; bfq does"
 
 
 def _rates(given: DeviceRates) -> Rates:

@@ -53,6 +53,8 @@ def test_limits_of_disks_and_huge_pages_are_compared_where_the_containerizer_has
     there: Usage = {"io_reads": 0, "io.8:0.read_bps_limit": 2 * MIB, "hugepages.2Mi.limit_bytes": 4 * MIB}
     assert drifted(one, there, {"/dev/sda": "8:0"}) == drifted(one, {}, {}) == drifted(one, {"io_reads": 0}, {}) == ""
     assert drifted(one, {**there, "io.8:0.read_bps_limit": 5}, {"/dev/sda": "8:0"}) == "", "its parent's, on v1"
+    engine = one.model_copy(update={"type": "docker"})
+    assert drifted(engine, {"io_reads": 0}, {"/dev/sda": "8:0"}) == "", "it could not be put right"
     gone: Usage = {"io_reads": 0, "hugepages.2Mi.limit_bytes": None, "hugepages.1Gi.limit_bytes": 1 << 30}
     assert drifted(one, gone, {"/dev/sda": "8:0"}) == (
         "changed by somebody else: io./dev/sda.readBps is limited to nothing, not to 2Mi, "

@@ -111,6 +111,19 @@ def test_what_is_no_disk_is_refused_and_what_may_come_is_waited_for(tmp_path: Pa
     assert len(IoIsolator(host(2)).refuses(spec(limits={"io": devices}))) == len(partitions)
 
 
+def test_a_weight_on_a_disk_that_nobody_weighs_is_refused_before_anything_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = spec(requests={"io": {"default": {"weight": 9}, "/dev/sda": {"weight": 9}}})
+    monkeypatch.setattr(cgroups_io.block_devices, "scheduler", lambda number: "kyber")
+    assert IoIsolator(host(1)).refuses(asked) == [
+        "spec.resources.requests.io: /dev/sda is scheduled by kyber, which weighs nothing; bfq does"
+    ]
+    assert IoIsolator(host(2)).refuses(asked) == [], "iocost may"
+    monkeypatch.setattr(cgroups_io.block_devices, "scheduler", lambda number: "bfq")
+    assert IoIsolator(host(1)).refuses(asked) == []
+
+
 @pytest.mark.parametrize(
     ("resources", "field", "message"),
     [
