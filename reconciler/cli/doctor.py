@@ -9,6 +9,7 @@ import platform
 import shutil
 from pathlib import Path
 
+from reconciler.agent import report
 from reconciler.agent.lock import holder, known_owner
 from reconciler.agent.paths import Places
 from reconciler.cli.table import clean
@@ -151,6 +152,8 @@ def _state(places: Places) -> list[Finding]:
             found.append(("keeper", True, f"pid {answer['pid']}, {len(answer['containers'])} containers"))
         except (OSError, ValueError):
             found.append(("keeper", True, "none is running"))
+    if agent is not None and (why := report.notes(places).get("watch")):
+        found.append(("watch", False, why))
     found += _leftovers(places)
     return found
 

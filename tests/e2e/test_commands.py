@@ -91,15 +91,17 @@ def test_wait_returns_0_when_it_is_so_and_7_when_it_is_not_in_time(world: World)
 
 
 def test_wait_sees_what_happens_while_it_waits(world: World) -> None:
-    """A container that is dropped in after it began."""
+    """A container that is dropped in after it began; so does a script that has nothing but a shell."""
     with world.agent():
+        look = f'until grep -q \'"status": *"Running"\' {world.runtime}/rows/web.json; do sleep 0.1; done 2>/dev/null'
+        script = world.nursery.spawn(["sh", "-c", look], stdin=subprocess.DEVNULL)
         child = world.nursery.spawn(
             world.argv("wait", "web", "--for", "running", "--timeout", "20s"),
             stdin=subprocess.DEVNULL,
             env=world.environment(),
         )
         world.rename_in("web.yaml", sleeper("web"))
-        assert child.wait(20) == 0
+        assert (child.wait(20), script.wait(20)) == (0, 0)
         state(world, "web", "Running")
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import io
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +179,80 @@ def test_the_last_good_version_goes_on_under_the_next_agent(world: World) -> Non
         os.kill(before.pid, 9)
         restarted(world, before)
         payload(world, "web", ["sleep", "820301"])
+
+
+@pytest.mark.root
+def test_events_that_are_lost_are_made_up_for_by_a_listing_and_told(world: World) -> None:
+    """More come, while the agent stands still, than the kernel keeps for it."""
+    limit = Path("/proc/sys/fs/inotify/max_queued_events")
+    before = limit.read_text()
+    try:
+        limit.write_text("4")
+    except OSError:
+        pytest.skip("the limit cannot be changed here")
+    try:
+        agent = world.start().ready()
+    finally:
+        limit.write_text(before)
+    agent.process.send_signal(signal.SIGSTOP)
+    for number in range(20):
+        world.write(f"{number}.txt", "no spec")
+    world.write("web.yaml", sleeper("web"))
+    agent.process.send_signal(signal.SIGCONT)
+    state(world, "web", "Running")
+    eventually(lambda: "max_queued_events" in world.succeed("status"), "status tells")
+    assert "BAD  watch" in world.reconciler("doctor").stdout
+    agent.stop()
+
+
+def test_without_an_inotify_instance_changes_are_seen_by_listing_and_told(user_world: World) -> None:
+    """And are once there is one again."""
+    with no_instance_left(user_world.user):
+        agent = user_world.start().ready()
+        user_world.write("web.yaml", sleeper("web"))
+        state(user_world, "web", "Running")
+        eventually(lambda: "max_user_instances" in user_world.succeed("status"), "status tells")
+        assert "BAD  watch" in user_world.reconciler("doctor").stdout
+    eventually(lambda: "max_user_instances" not in user_world.succeed("status"), "status tells no more")
+    agent.stop()
+
+
+@contextlib.contextmanager
+def no_instance_left(user: int | None) -> Iterator[None]:
+    """A process of that user has them all (inotify(7): they are counted by real user)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    read, write = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        try:
+            if user is not None:
+                os.setresuid(user, user, user)
+            while libc.inotify_init() >= 0:
+                pass
+            os.write(write, b"limit" if ctypes.get_errno() == errno.EMFILE else b"?")
+            signal.pause()
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(read, 5) == b"limit"
+        yield
+    finally:
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        os.close(read)
+        os.close(write)
+
+
+def test_a_directory_that_cannot_be_read_stops_nothing(user_world: World) -> None:
+    """Of it, or of a part of it, nothing is known until it can."""
+    user_world.write("web.yaml", sleeper("web"))
+    user_world.write("more/db.yaml", sleeper("db"))
+    with user_world.agent():
+        before = [instance(user_world, name) for name in ("web", "db")]
+        for directory in (user_world.specs, user_world.specs / "more"):
+            directory.chmod(0)
+            eventually(lambda: "Permission denied" in user_world.succeed("status"), "status tells")
+            directory.chmod(0o755)
+            eventually(lambda: "Permission denied" not in user_world.succeed("status"), "status tells no more")
+        for each in before:
+            not_restarted(user_world, each)

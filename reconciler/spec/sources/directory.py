@@ -82,7 +82,7 @@ class DirectorySource:
 
     @property
     def note(self) -> str:
-        """Why there are no events, "" when there are."""
+        """Why there are no events, or that some were lost; "" for neither."""
         return self._watch.note
 
     def start(self) -> None:

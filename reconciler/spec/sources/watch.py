@@ -1,9 +1,9 @@
 """Hints that something happened below a directory, as soon as the kernel says so.
 
 Invariant: events only ever mean "look again"; losing one costs time, never truth, so every failure
-here ends in a note. watchdog keeps the inotify watches of the tree; its own delivery is passed by,
-because it holds all events back for half a second after a rename out of the tree, to pair it with
-a rename in (`InotifyMoveEventGrouper.delay`). After inotify(7).
+here ends in a note, and so do events that are lost. watchdog keeps the inotify watches of the tree;
+its own delivery is passed by, because it holds all events back for half a second after a rename out
+of the tree, to pair it with a rename in (`InotifyMoveEventGrouper.delay`). After inotify(7).
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from watchdog.observers.api import EventQueue, ObservedWatch
@@ -40,6 +42,7 @@ _MASK = Mask(
 """Nothing that reading a file causes, or every listing would call for the next."""
 
 _JOIN_TIMEOUT = 2.0
+_TOLD_SECONDS = 600.0
 
 
 class _Descriptor(InotifyFD):
@@ -62,6 +65,7 @@ class _Tree(InotifyWatchGroup):
     The hint comes last: by then a new subdirectory is watched, and whoever lists misses nothing."""
 
     hint: Callable[[], None] = field(kw_only=True)
+    lost: Callable[[], None] = field(kw_only=True)
 
     def on_event(self, event: InotifyEvent) -> None:
         super().on_event(event)
@@ -73,20 +77,25 @@ class _Tree(InotifyWatchGroup):
 
     def on_queue_overflow(self) -> None:
         super().on_queue_overflow()
+        self.lost()
         self.hint()
 
 
 class _Emitter(InotifyEmitter):
     """Drains watchdog's own queue of events, which nobody reads."""
 
-    def __init__(self, watch: ObservedWatch, descriptor: InotifyFD, hint: Callable[[], None]) -> None:
+    def __init__(
+        self, watch: ObservedWatch, descriptor: InotifyFD, hint: Callable[[], None], lost: Callable[[], None]
+    ) -> None:
         super().__init__(EventQueue(), watch, event_filter=[], inotify_fd=descriptor)
         self._descriptor = descriptor
-        self._hint = hint
+        self._hint, self._lost = hint, lost
 
     def on_thread_start(self) -> None:
         path = os.fsencode(self.watch.path)
-        self._inotify = _Tree(self._descriptor, path, event_mask=_MASK, is_recursive=True, hint=self._hint)
+        self._inotify = _Tree(
+            self._descriptor, path, event_mask=_MASK, is_recursive=True, hint=self._hint, lost=self._lost
+        )
 
 
 class Watch:
@@ -100,7 +109,8 @@ class Watch:
         self._root: tuple[int, int] | None = None
         self._descriptor: _Descriptor | None = None
         self._emitter: _Emitter | None = None
-        self.note = "not started"
+        self._why_none = "not started"
+        self._lost_at: float | None = None
 
     @property
     def watching(self) -> bool:
@@ -111,6 +121,16 @@ class Watch:
             and self._emitter.is_alive()
         )
 
+    @property
+    def note(self) -> str:
+        """Why there are no events, or that some were lost not long ago; "" for neither."""
+        lost_at = self._lost_at
+        if self._why_none or lost_at is None or not 0 <= time.time() - lost_at < _TOLD_SECONDS:
+            return self._why_none
+        at = datetime.fromtimestamp(lost_at, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        why = "more came at once than are kept (fs.inotify.max_queued_events)"
+        return f"events from {self._path} were lost at {at}, {why}; the listing after them saw what there is"
+
     def start(self) -> None:
         with self._lock:
             self._wanted = True
@@ -120,7 +140,7 @@ class Watch:
         with self._lock:
             self._wanted = False
             self._disarm()
-            self.note = "stopped"
+            self._why_none = "stopped"
 
     def renew(self) -> None:
         """Watch anew when the watch has died, or the path has come to mean another directory."""
@@ -140,6 +160,9 @@ class Watch:
         if self._wanted:
             self._on_hint()
 
+    def _lost(self) -> None:
+        self._lost_at = time.time()
+
     def _arm(self) -> None:
         self._root = self._identity()
         try:
@@ -147,12 +170,12 @@ class Watch:
             self._descriptor.start()
             # inotify would watch a link itself, not the directory it leads to
             watch = ObservedWatch(os.path.realpath(self._path), recursive=True)
-            self._emitter = _Emitter(watch, self._descriptor, self._hint)
+            self._emitter = _Emitter(watch, self._descriptor, self._hint, self._lost)
             self._emitter.start()
-            self.note = ""
+            self._why_none = ""
         except OSError as error:
             self._disarm()
-            self.note = f"no events from {self._path}, changes are seen by listing: {_why(error)}"
+            self._why_none = f"no events from {self._path}, changes are seen by listing: {_why(error)}"
 
     def _disarm(self) -> None:
         """The emitter is not waited for: it may sleep half a second, and gives no hints."""
