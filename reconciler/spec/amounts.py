@@ -61,5 +61,7 @@ def _devices(devices: Mapping[str, DeviceRates], path: str, *, requested: bool) 
             if getattr(given, name) is not None and (name == "weight") is not requested:
                 other = "requests" if name == "weight" else "limits"
                 yield f"{where}.{field.alias or name}", f"belongs into {other}", f"resources.{other}.io.{device}"
+            elif name != "weight" and getattr(given, name) == 1:  # tg_set_limit in block/blk-throttle.c
+                yield f"{where}.{field.alias or name}", "cgroup v2 takes no rate below 2 per second", ""
         if all(value is None for _, value in given):
             yield where, "says nothing", "weight: 50" if requested else "readBps: 10Mi"

@@ -80,9 +80,9 @@ def test_a_reader_is_held_to_its_rate_and_let_go_in_place(tree: CgroupTree, disk
     assert usage["io_read_bytes"] == usage[f"io.{number}.read_bytes"] == 512 * KIB
     assert (usage["io_reads"] or 0) >= 8 and usage["io_written_bytes"] == 0  # v2 counts what was held back twice
     assert usage[f"io.{number}.read_bps_limit"] == MIB and usage[f"io.{number}.write_bps_limit"] is None
-    io.update(at, NOTHING, limits(disk, read_iops=1, write_bps=MIB))
-    assert (io.usage(at)[f"io.{number}.read_bps_limit"], io.usage(at)[f"io.{number}.read_iops_limit"]) == (None, 1)
-    slow = start(tree, "web", read(disk, 4096))  # a minute of single reads
+    io.update(at, NOTHING, limits(disk, read_iops=2, write_bps=MIB))
+    assert (io.usage(at)[f"io.{number}.read_bps_limit"], io.usage(at)[f"io.{number}.read_iops_limit"]) == (None, 2)
+    slow = start(tree, "web", read(disk, 4096))  # half a minute of single reads
     io.update(at, NOTHING, NOTHING)
     assert finish(slow, within=10) == 0 and f"io.{number}.read_bps_limit" not in io.usage(at)
 

@@ -127,10 +127,11 @@ def test_a_weight_on_a_disk_that_nobody_weighs_is_refused_before_anything_is_end
 @pytest.mark.parametrize(
     ("resources", "field", "message"),
     [
-        ({"limits": {"io": {"sda": {"readBps": 1}}}}, "limits.io.sda", "no block device"),
-        ({"limits": {"io": {"default": {"readBps": 1}}}}, "limits.io.default", "no block device"),
+        ({"limits": {"io": {"sda": {"readBps": 2}}}}, "limits.io.sda", "no block device"),
+        ({"limits": {"io": {"default": {"readBps": 2}}}}, "limits.io.default", "no block device"),
+        ({"limits": {"io": {"8:0": {"writeIops": 1}}}}, "limits.io.8:0.writeIops", "no rate below 2 per second"),
         ({"limits": {"io": {"8:0": {"weight": 1}}}}, "limits.io.8:0.weight", "belongs into requests"),
-        ({"requests": {"io": {"8:0": {"readBps": 1}}}}, "requests.io.8:0.readBps", "belongs into limits"),
+        ({"requests": {"io": {"8:0": {"readBps": 2}}}}, "requests.io.8:0.readBps", "belongs into limits"),
         ({"requests": {"io": {"default": {}}}}, "requests.io.default", "says nothing"),
         ({"limits": {"hugepages": {"2Mi": 3 << 20}}}, "limits.hugepages.2Mi", "3Mi is no whole number of pages of 2Mi"),
         ({"limits": {"hugepages": {"2Mi": 2 << 20, "2048Ki": 2 << 20}}}, "limits.hugepages.2048Ki", "2Mi again"),
