@@ -39,33 +39,17 @@ def test_under_a_broken_file_the_last_good_version_runs_and_the_place_is_told(an
         not_restarted(any_world, before)
 
 
-def test_a_file_that_is_no_yaml_at_all_stops_nothing(world: World) -> None:
-    """Whose names cannot even be read: those recorded from it go on."""
-    world.write("web.yaml", sleeper("web"))
-    with world.agent():
-        before = instance(world, "web")
-        world.rename_in("web.yaml", "a: [1, 2\nb: }\n")
-        message_contains(world, "web", "web.yaml:")
-        not_restarted(world, before)
-
-
 def test_an_empty_file_stops_nothing(world: World) -> None:
-    """`> web.yaml` is an accident, not a deletion."""
-    world.write("web.yaml", sleeper("web"))
-    with world.agent():
-        before = instance(world, "web")
-        world.write("web.yaml", "")
-        message_contains(world, "web", "web.yaml")
-        not_restarted(world, before)
-
-
-def test_a_last_good_version_that_dies_under_a_broken_file_comes_back(world: World) -> None:
-    """It is still what is wanted."""
+    """`> web.yaml` is an accident, not a deletion; nor is one that is no YAML at all, whose names cannot be read.
+    What dies meanwhile comes back."""
     world.write("web.yaml", sleeper("web", "700001", backoff={"initial": "100ms"}))
     with world.agent():
         before = instance(world, "web")
-        world.rename_in("web.yaml", BROKEN)
-        message_contains(world, "web", "web.yaml:5:")
+        world.write("web.yaml", "")
+        message_contains(world, "web", "web.yaml:1:")
+        world.rename_in("web.yaml", "a:\n  [1, 2\nb: }\n")
+        message_contains(world, "web", "web.yaml:3:")
+        not_restarted(world, before)
         os.kill(before.pid, 9)
         restarted(world, before)
 
