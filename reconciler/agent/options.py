@@ -31,6 +31,7 @@ class AgentOptions:
     registry_mirrors: tuple[str, ...] = ()
     image_provisioner_backend: str | None = None
     image_disk_headroom: float = 0.1
+    networks: str | None = None
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     max_restarts_per_hour: int = 100
@@ -56,6 +57,7 @@ class AgentOptions:
             registry_mirrors=self.registry_mirrors,
             image_provisioner_backend=self.image_provisioner_backend,
             hooks=self.asked(),
+            networks=self.networks,
             network_cni_config_dir=self.network_cni_config_dir,
             network_cni_plugins_dir=self.network_cni_plugins_dir,
             executor_registration_timeout=self.executor_registration_timeout,
@@ -88,6 +90,7 @@ class AgentOptions:
             registry_mirrors=_words(flags.get("registry_mirrors")) or (),
             image_provisioner_backend=_word(flags.get("image_provisioner_backend")),
             image_disk_headroom=_number(flags.get("image_disk_headroom"), 0.1),
+            networks=_word(flags.get("networks")),
             network_cni_config_dir=_word(flags.get("network_cni_config_dir")),
             network_cni_plugins_dir=_words(flags.get("network_cni_plugins_dir")),
             max_restarts_per_hour=_number(flags.get("max_restarts_per_hour"), 100),

@@ -38,6 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="of the disk to keep free: below it unused images go (default: 0.1; 0: they stay)",
     )
     group.add_argument("--registry-auth", metavar="FILE", help="credentials for registries, as Docker's config.json")
+    group.add_argument("--networks", metavar="FILE", help="networks of the host's own, beside the built-in bridge")
     group.add_argument(
         "--network-cni-config-dir", metavar="DIR", help="configurations of CNI networks (default: /etc/cni/net.d)"
     )
@@ -85,6 +86,7 @@ def chosen(args: argparse.Namespace) -> AgentOptions:
         registry_mirrors=_mirrors(args.registry_mirrors),
         image_provisioner_backend=_backend(args.image_provisioner_backend),
         image_disk_headroom=_headroom(args.image_disk_headroom),
+        networks=_networks(args.networks),
         network_cni_config_dir=_path(args.network_cni_config_dir),
         network_cni_plugins_dir=_paths(args.network_cni_plugins_dir),
         max_restarts_per_hour=_restarts(args.max_restarts_per_hour),
@@ -164,6 +166,15 @@ def _labels(given: list[str] | None) -> tuple[tuple[str, str], ...]:
             raise ReconcilerError(f"--node-label {label}: must be KEY=VALUE, such as disk=ssd")
         found.append((key, value))
     return tuple(found)
+
+
+def _networks(given: str | None) -> str | None:
+    path = _path(given)
+    if path is not None:
+        from reconciler.runtime.network import definitions
+
+        definitions.read(path)
+    return path
 
 
 def _path(value: str | None) -> str | None:

@@ -53,5 +53,5 @@ KNOWN = REPEATED | frozenset(
         "image_disk_headroom",
         "image_provisioner_backend",
     }
-    | {"registry_auth", "max_restarts_per_hour", "network_cni_config_dir", "network_cni_plugins_dir"}
+    | {"registry_auth", "max_restarts_per_hour", "networks", "network_cni_config_dir", "network_cni_plugins_dir"}
 )

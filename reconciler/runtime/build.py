@@ -42,8 +42,8 @@ class RuntimeSettings:
     """None: chosen for this host. owner: the random id that marks what is ours. user_ids: the host ids that user
     namespaces of containers may have, FIRST-LAST. insecure_registries: spoken to in plain HTTP. registry_auth: a
     file with credentials, as Docker's config.json. registry_mirrors: REGISTRY=MIRROR, asked first.
-    docker_agent_image: we run in a container, of this image. hooks: asked in a launch, once what it fetches is there.
-    executor_…: seconds that a custom executor has to subscribe, and to come back."""
+    networks: the file of networks. docker_agent_image: we run in a container, of this image. hooks: asked in a launch,
+    once what it fetches is there. executor_…: seconds that a custom executor has to subscribe, and to come back."""
 
     root: Path
     runtime_dir: Path
@@ -58,6 +58,7 @@ class RuntimeSettings:
     registry_auth: str | None = None
     registry_mirrors: tuple[str, ...] = ()
     image_provisioner_backend: str | None = None
+    networks: str | None = None
     network_cni_config_dir: str | None = None
     network_cni_plugins_dir: tuple[str, ...] | None = None
     hooks: Hooks | None = None
@@ -343,13 +344,17 @@ def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
 
 def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
     """Of two with a network of the same name the first has it."""
+    from reconciler.runtime.network import definitions
     from reconciler.runtime.network.bridge import BridgeDriver
     from reconciler.runtime.network.cni import driver as cni
     from reconciler.runtime.network.cni.plugins import Plugins
 
     configurations = Path(settings.network_cni_config_dir or cni.CONFIGURATIONS)
     plugins = Plugins([Path(each) for each in settings.network_cni_plugins_dir or cni.PLUGINS])
-    return [BridgeDriver(settings.owner, settings.root), cni.CniDriver(settings.owner, configurations, plugins)]
+    return [
+        BridgeDriver(settings.owner, settings.root, definitions.read_or_go_without(settings.networks)),
+        cni.CniDriver(settings.owner, configurations, plugins),
+    ]
 
 
 def _volume_isolators(settings: RuntimeSettings) -> list[Isolator]:

@@ -49,7 +49,7 @@ class Uri(Part):
 class NetworkAttachment(Part):
     """A network the container's private network namespace is connected to."""
 
-    name: Text = Field(description="The built-in bridge, or a CNI network's name.")
+    name: Text = Field(description="The built-in bridge, one of --networks, or a CNI network's name.")
     ip: Text | None = Field(None, description="The address to ask for.")
 
 

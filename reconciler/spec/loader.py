@@ -102,7 +102,7 @@ def place(root: Node, path: Path) -> tuple[Path, int, int]:
 
 def load_bytes(data: bytes, file: str) -> Parsed:
     """Everything the file says. Never raises."""
-    text, error = _decode(data, file)
+    text, error = decode(data, file)
     if error is not None:
         return Parsed(errors=(error,))
     if file.endswith(".json"):
@@ -129,7 +129,9 @@ def load_bytes(data: bytes, file: str) -> Parsed:
     return _unique(documents, errors, file)
 
 
-def _decode(data: bytes, file: str) -> tuple[str, SpecError | None]:
+def decode(data: bytes, file: str) -> tuple[str, SpecError | None]:
+    """The text of a file, or why it has none."""
+
     def refused(message: str, hint: str = "", before: str = "") -> tuple[str, SpecError]:
         lines = _LINE_BREAK.split(before)
         return "", SpecError(file, len(lines), len(lines[-1]) + 1, "", message, hint)
@@ -197,12 +199,12 @@ def _read(tree: Tree, file: str) -> tuple[Document | None, list[SpecError]]:
         hint = "apiVersion: reconciler/v1, kind: Container, metadata, spec"
         return None, [*errors, SpecError(file, root.line, root.column, "", "a document is a map of fields", hint)]
     document, refused = _validate(root)
-    errors += [_error(finding, root, file, name) for finding in refused]
+    errors += [error_at(finding, root, file, name) for finding in refused]
     placed: tuple[Placed, ...] = ()
     if document is not None:
         placed, findings = flatten(document)
         findings = (*findings, *_rule_findings(placed, partial=bool(refused)))
-        errors += [_error(finding, root, file, name) for finding in findings]
+        errors += [error_at(finding, root, file, name) for finding in findings]
     if errors:
         return None, sorted(errors, key=lambda error: (error.line, error.column))
     specs = tuple(one.spec for one in placed)
@@ -222,7 +224,8 @@ def _name(root: Node) -> str | None:
     return name
 
 
-def _error(finding: Finding, root: Node, file: str, name: str | None) -> SpecError:
+def error_at(finding: Finding, root: Node, file: str, name: str | None = None) -> SpecError:
+    """A finding, with where it stands."""
     _, line, column = place(root, finding.path)
     return SpecError(file, line, column, join_path(finding.path), finding.message, finding.hint, name)
 
@@ -239,8 +242,8 @@ def _validate(root: Node) -> tuple[ContainerDocument | None, list[Finding]]:
         if attempt == 0:
             data = _copy(data)
             for detail in details:
-                finding = _finding(detail, root)
-                findings.setdefault(finding.path, finding)
+                found = finding(detail, root)
+                findings.setdefault(found.path, found)
         dropped: set[Path] = set()
         for path in map(complaints.path_of, details):
             if not any(path[:end] in dropped for end in range(len(path))):
@@ -277,7 +280,8 @@ def _stand_in(path: Path) -> str:
     return _HEADERS.get(path, "")
 
 
-def _finding(detail: Any, root: Node) -> Finding:
+def finding(detail: Any, root: Node) -> Finding:
+    """What a model refuses (pydantic's ErrorDetails), for who wrote it."""
     path = complaints.path_of(detail)
     if path[-1:] == ("[key]",):
         path = path[:-1]

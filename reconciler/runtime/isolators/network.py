@@ -102,6 +102,9 @@ class NetworkIsolator(NetworkUsage):
 
     def foresee(self, spec: ContainerSpec) -> None:
         self._claim_ports(spec, own=False)
+        for request in requests(spec):
+            if (driver := self._driver(request.network)) is not None:
+                driver.foresee(request)
         if spec.resources.limits.network is not None and not self._can_limit:
             with contextlib.closing(self._namespaces.take().result()) as namespace:
                 network_rates.probe(namespace)

@@ -65,11 +65,15 @@ class BridgeDriver:
         found = addressing.wrong(definition, request)
         if (why := firewall.lacking()) is not None:
             found.append(why)
-        if definition.subnet is not None or definition.subnet6 is not None:
-            with Rtnetlink() as here:
-                if (why := addressing.collision(definition, self._taken(here))) is not None:
-                    found.append(why)
         return found
+
+    def foresee(self, request: Request) -> None:
+        definition = self._definitions[request.network]
+        if (definition.subnet is None and definition.subnet6 is None) or request.network in self._bridges:
+            return
+        with Rtnetlink() as here:
+            if (why := addressing.collision(definition, self._taken(here))) is not None:
+                raise Retryable(f"network {definition.name}: {why}")
 
     def recover(self, held: Sequence[Held]) -> None:
         """Links with our mark that no attachment stands for were left by an agent that died."""

@@ -114,8 +114,12 @@ class NetworkDriver(Protocol):
         ...
 
     def check(self, request: Request) -> list[str]:
-        """Why it could not be carried out here, a sentence each, put behind the field it came from ("spec.networks[0]:
+        """Why it can never be carried out here, a sentence each, put behind the field it came from ("spec.networks[0]:
         …"). Changes nothing."""
+        ...
+
+    def foresee(self, request: Request) -> None:
+        """What is in its way at this moment and may go by itself. Changes nothing. Raises OSError, Retryable."""
         ...
 
     def attach(self, request: Request, namespace: Namespace) -> Attachment:

@@ -45,6 +45,9 @@ class Driver:
     def check(self, request: Request) -> list[str]:
         return ["no"] if request.ip == "bad" else []
 
+    def foresee(self, request: Request) -> None:
+        pass
+
     def attach(self, request: Request, namespace: Namespace) -> Attachment:
         assert Path(f"/proc/self/fd/{namespace.fd}").samefile("/proc/self/ns/net")
         if request.ifname == self.fails:

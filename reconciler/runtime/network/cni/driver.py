@@ -60,6 +60,9 @@ class CniDriver:
             )
         return found
 
+    def foresee(self, request: Request) -> None:
+        """Only its plugins know."""
+
     def attach(self, request: Request, namespace: Namespace) -> Attachment:
         config = self._config(request.network)
         if isinstance(config, str):
