@@ -96,7 +96,9 @@ def push(registry: str, repository: str, tag: str, layout: Path) -> str:
 def _send(method: str, url: str, data: bytes | None, kind: str = "application/octet-stream") -> Any:
     headers = {"Content-Type": kind, "Authorization": f"Basic {SECRET}"}
     request = urllib.request.Request(url, data, headers, method=method)
-    return urllib.request.urlopen(request, timeout=30)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        answer.read()
+        return answer
 
 
 Fault = Callable[["Answering", bytes], bytes | None]

@@ -95,7 +95,7 @@ class Etc:
             self._stale = True
             if not self._writing:
                 self._writing = True
-                threading.Thread(target=self._write, args=(directory,), name="names of pods").start()
+                threading.Thread(target=self._write, args=(directory,), name="names of pods", daemon=False).start()
 
     def _write(self, directory: Path) -> None:
         time.sleep(_PAUSE)

@@ -131,7 +131,7 @@ class BridgeDriver:
             self._kept_until = time.monotonic() + _LINGER
             if not self._sweeping:
                 self._sweeping = True
-                threading.Thread(target=self._sweep, name="network links").start()
+                threading.Thread(target=self._sweep, name="network links", daemon=False).start()
             self._enforce()
 
     def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:

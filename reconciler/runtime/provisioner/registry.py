@@ -263,6 +263,7 @@ class Registry:
             return answer
         status, why = answer.status_code, _errors(answer)
         answer.close()
+        del answer  # what is raised holds this frame, and that would hold the connection
         if status == 429 or status >= 500:
             raise _Transient(f"{status} {why}")
         raise BadImage(f"{remote.registry} answers {status} to {path}{why and f': {why}'}")
@@ -270,7 +271,11 @@ class Registry:
     def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         own = {"Authorization": self.token} if self.token else {}
         answer = self.session.get(url, headers={**headers, **own}, stream=True, timeout=_TIMEOUT)
-        self._refuse_plain(answer.url)
+        try:
+            self._refuse_plain(answer.url)
+        except BadImage:
+            answer.close()
+            raise
         return answer
 
     def _refuse_plain(self, url: str) -> None:

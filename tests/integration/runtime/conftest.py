@@ -70,14 +70,18 @@ def make_world(base: Path) -> Iterator[Callable[[str | None], World]]:
     if left:
         leaks.sweep(scope(), before)
     assert not left, "\n".join(left)
-    wait_for("no descriptor is left", lambda: _descriptors() <= descriptors, 1)
+    wait_for("no descriptor is left", lambda: len(_descriptors()) <= len(descriptors), 1, seen=_descriptors)
 
 
-def _descriptors() -> int:
-    """How many are open but for the device program, which is loaded once for as long as a process lives."""
+def _descriptors() -> dict[str, str]:
+    """Those open, and what they are. The device program is one: it is loaded once for as long as a process lives."""
     with contextlib.suppress(OSError):
         cgroups_devices.default_program()
-    return len(processes.names("/proc/self/fd"))
+    found = {}
+    for name in processes.names("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[name] = str(Path(f"/proc/self/fd/{name}").readlink())
+    return found
 
 
 @pytest.fixture

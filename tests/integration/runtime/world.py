@@ -40,11 +40,13 @@ async def until(what: str, probe: Callable[[], Any], seconds: float = SECONDS) -
     return answer
 
 
-def wait_for(what: str, probe: Callable[[], Any], seconds: float = SECONDS) -> Any:
+def wait_for(
+    what: str, probe: Callable[[], Any], seconds: float = SECONDS, seen: Callable[[], object] | None = None
+) -> Any:
     """The same without an event loop."""
     deadline = time.monotonic() + seconds
     while not (answer := probe()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}" + (f"; seen: {seen()}" if seen else "")
         time.sleep(0.005)
     return answer
 
