@@ -209,6 +209,8 @@ class _Writer:
             raise BadImage(f"{member.name}: an entry of type {member.type!r} is not supported")
 
     def _file(self, tar: tarfile.TarFile, parent: int, name: str, member: tarfile.TarInfo) -> None:
+        if member.size < 0:  # it would make room for others
+            raise BadImage(f"{member.name} has a size of {member.size} bytes")
         self.size += member.size
         if self.size > _LARGEST:
             raise BadImage(f"it is larger than {_LARGEST >> 30} GiB")

@@ -122,6 +122,28 @@ def test_what_cannot_be_meant_is_refused(entries: list[images.Entry], why: str, 
         unpacked(tmp_path, images.layer(*entries))
 
 
+STRANGE: dict[str, tuple[list[images.Entry], bytes]] = {
+    "a new line": ([file("a\nb", "x")], b"a\nb"),
+    "no UTF-8": ([file("a\udcffb", "x")], b"a\xffb"),
+    "a control sequence": ([file("\x1b[2J", "x")], b"\x1b[2J"),
+    "a hard link to a link is of the link": ([link("l", "/etc/passwd"), hard("h", "l")], b"h"),
+    "dots that are none": ([file("...", "x")], b"..."),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_name_is_bytes(name: str, tmp_path: Path) -> None:
+    entries, expected = STRANGE[name]
+    assert expected in os.listdir(os.fsencode(unpacked(tmp_path, images.layer(*entries))))  # noqa: PTH208 - of bytes
+    assert not (tmp_path / "layer/h").exists() or (tmp_path / "layer/h").is_symlink()
+
+
+@pytest.mark.parametrize("size", ["999999", "-512", "99999999999999999999"])
+def test_a_size_that_is_not_the_contents_is_refused(size: str, tmp_path: Path) -> None:
+    with pytest.raises(BadImage):
+        unpacked(tmp_path, images.layer(file("x", b"x" * 700, pax_headers={"size": size}), file("y", "y")))
+
+
 def test_a_layer_with_another_content_than_it_says_is_refused(tmp_path: Path) -> None:
     data = images.layer(file("x", "x"))
     packed = gzip.compress(data)
