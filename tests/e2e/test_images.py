@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests import images
+from tests import images, registry
 from tests.e2e.checks import (
     eventually,
     gone,
@@ -19,6 +21,7 @@ from tests.e2e.checks import (
     state,
 )
 from tests.e2e.world import World, document, sleeper
+from tests.registry import Answering
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
@@ -103,6 +106,31 @@ def test_an_images_health_check_withholds_ready_and_the_specs_own_replaces_it(wo
         world.succeed("wait", "web", "--for", "ready", "--timeout", "20s")
         assert "check image" not in world.succeed("status", "web")
         not_restarted(world, web)
+
+
+def test_a_pull_shows_how_far_it_is_and_others_wait_for_it(world: World) -> None:
+    images.oci(world.base / "box", [images.base(), images.layer(images.file("big", os.urandom(4 << 20)))])
+    go = threading.Event()
+
+    def halts(answer: Answering, body: bytes) -> None:
+        answer.send(200, body[: len(body) // 2], {"Content-Length": str(len(body))})
+        go.wait(60)
+        answer.wfile.write(body[len(body) // 2 :])
+
+    with registry.stub(world.base / "box") as server:
+        last, reference = server.layers()[-1], f"localhost:{server.port}/box"
+        server.faults[last] = halts
+        for name in ("web", "other"):
+            world.write(f"{name}.yaml", boxed(name, reference))
+        with world.agent():
+            for name in ("web", "other"):
+                row = message_contains(world, name, "of 5 MiB")
+                assert row["status"] == "Pulling"
+            assert "of 5 MiB" in world.succeed("status", "web")
+            go.set()
+            for name in ("web", "other"):
+                instance(world, name)
+        assert sum(path.endswith(last) for _, path, _, _ in server.asked) == 1
 
 
 def test_what_names_no_image_is_refused_beforehand(world: World) -> None:
