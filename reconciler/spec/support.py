@@ -1,62 +1,30 @@
-"""Fields that the model accepts and whose runtime does not exist yet.
+"""Fields that the model accepts and nothing can carry out.
 
-Invariant: nothing is silently ignored. Every field that is not carried out, set to anything but its
-default, is named here with its path; such a container is not run. Pure.
+Invariant: nothing is silently ignored. Every amount that would be, is named here with its path and why; such a
+container is not run. What an engine cannot do is told by its containerizer. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+from reconciler.spec.model import ContainerSpec
 
-from reconciler.spec.model import ContainerSpec, ResourceAmounts
-
-_NOT_YET = "not supported yet"
-
-_WHOLE_FIELDS = {
-    "networks": "networks",
-    "ports": "ports",
-    "devices": "devices",
-    "isolators": "isolators",
+_REQUESTS = {
+    "memory_swap": ("memorySwap", "the kernel sets no swap aside"),
+    "pids": ("pids", "the kernel sets no pids aside"),
+    "disk": ("disk", "no file system sets space aside for a directory"),
+    "cpuset": ("cpuset", "CPUs are given, not asked for"),
+    "hugepages": ("hugepages", "who sets huge pages aside is the host (vm.nr_hugepages)"),
+    "network": ("network", "no rate is set aside"),
 }
-_BY_ENGINES = frozenset(
-    {"networks", "ports", "devices", "isolators", "memory_swap", "cpuset", "disk", "io", "hugepages", "network"}
-)
-"""Of these, what a Docker Engine carries out already, or refuses in words of its own."""
-
-_NATIVE = frozenset({"isolators", "devices", "networks", "ports"})
-"""Of these, what containers of type mesos have already."""
-
-_LIMITS = frozenset({"memory_swap", "network", "disk", "cpuset", "io", "hugepages"})
-"""The same of limits."""
-
-_REQUESTS = frozenset({"io"})
-"""And of requests."""
-
-_AMOUNTS = {
-    "memory_swap": "memorySwap",
-    "disk": "disk",
-    "io": "io",
-    "cpuset": "cpuset",
-    "hugepages": "hugepages",
-    "network": "network",
-}
+"""Of type mesos: attribute → field, why it cannot be. What is left weighs: cpus, memory, io."""
 
 
 def unsupported(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
-    """(field, message) for everything the container asks for that cannot be given yet."""
-    fields, engine = list[str](), spec.type == "docker"
-    defaults = ContainerSpec.model_fields
-    for name, path in _WHOLE_FIELDS.items():
-        if name in (_BY_ENGINES if engine else _NATIVE):
-            continue
-        if getattr(spec, name) != defaults[name].get_default(call_default_factory=True):
-            fields.append(path)
-    fields += _resources("requests", spec.resources.requests, _BY_ENGINES if engine else _REQUESTS)
-    fields += _resources("limits", spec.resources.limits, _BY_ENGINES if engine else _LIMITS)
-    return tuple((field, f"{field} is {_NOT_YET}") for field in fields)
-
-
-def _resources(part: str, amounts: ResourceAmounts, done: Set[str]) -> list[str]:
-    return [
-        f"resources.{part}.{path}" for name, path in _AMOUNTS.items() if name not in done and getattr(amounts, name)
-    ]
+    """(field, message) for everything the container asks for that cannot be given."""
+    if spec.type == "docker":
+        return ()
+    asked = [found for name, found in _REQUESTS.items() if getattr(spec.resources.requests, name)]
+    return tuple(
+        (f"resources.requests.{field}", f"resources.requests.{field}: {why}; see resources.limits.{field}")
+        for field, why in asked
+    )

@@ -38,10 +38,10 @@ def test_a_name_in_two_files_is_a_fault_that_names_both(tmp_path: Path) -> None:
     assert str(one) in fault and str(two) in fault
 
 
-def test_what_is_not_carried_out_yet_is_a_fault(tmp_path: Path) -> None:
+def test_what_cannot_be_carried_out_is_a_fault(tmp_path: Path) -> None:
     text = GOOD.replace("NAME", "a").replace("{command", "{resources: {requests: {disk: 1Mi}}, command")
     (fault,) = check([write(tmp_path, "a.yaml", text)]).faults
-    assert "spec.resources.requests.disk" in fault and "not supported yet" in fault
+    assert "spec.resources.requests.disk" in fault and "see resources.limits.disk" in fault
 
 
 def test_a_path_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fields without a runtime are refused, each with its path; fields with one are not."""
+"""What nothing can carry out is refused, each with its path; everything else is not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fields(**written: Any) -> list[str]:
         },
     ],
 )
-def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
+def test_what_can_be_given_is_supported(written: dict[str, Any]) -> None:
     assert fields(**written) == []
 
 
@@ -48,9 +48,10 @@ def test_what_has_a_runtime_is_supported(written: dict[str, Any]) -> None:
     ("written", "field"),
     [
         ({"resources": {"requests": {"disk": 1}}}, "resources.requests.disk"),
+        ({"resources": {"requests": {"pids": 1}}}, "resources.requests.pids"),
         ({"resources": {"requests": {"network": {"egress": 1}}}}, "resources.requests.network"),
         ({"resources": {"requests": {"hugepages": {"2Mi": 1}}}}, "resources.requests.hugepages"),
     ],
 )
-def test_what_has_no_runtime_yet_is_named(written: dict[str, Any], field: str) -> None:
+def test_what_cannot_be_set_aside_is_named(written: dict[str, Any], field: str) -> None:
     assert fields(**written) == [field]
