@@ -20,7 +20,7 @@ from tests.e2e.world import World, document, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
-PODS = int(os.environ.get("FAULT_PODS", "40"))
+PODS = int(os.environ.get("FAULT_PODS", "15"))
 CONNECTED = {"namespaces": {"network": "private"}, "networks": [{"name": "bridge"}]}
 WEB = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"]
 SOON = {"delay": "0s", "interval": "1s", "role": "readiness"}

@@ -86,7 +86,7 @@ def test_a_fork_storm_is_killed_and_removed(tree: CgroupTree) -> None:
 
 def test_a_stopped_process_is_killed(tree: CgroupTree) -> None:
     tree.create("shop")
-    process = start(tree, "shop", "sleep 1000")
+    process = start(tree, "shop", "exec sleep 1000")  # a shell that waits for vfork(2) would not stop before its child
     tree.signal("shop", signal.SIGSTOP)
     until(lambda: (stat := processes.read(process.pid)) is not None and stat.state == "T", "it stopped")
     tree.kill("shop")
