@@ -101,23 +101,20 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
         from reconciler.runtime.docker import refusals
 
         return refusals.sentences(spec)
-    from reconciler.runtime.mesos import fit, needs
+    from reconciler.runtime.mesos import judging
 
-    launcher, isolators, left_out = _judging(settings)
-    found = fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
-    found += fit.images(spec, settings.image_provisioner_backend)
-    return [*found, *needs.refusals(spec, isolators, left_out)]
+    return judging.refusals(spec, *_judging(settings), settings.image_provisioner_backend)
 
 
 def foreseen(settings: RuntimeSettings, spec: ContainerSpec) -> str:
     """What the host lacks now of what a launch of it would need, "" for nothing that can be told beforehand."""
     if spec.type != "mesos":
         return ""
-    from reconciler.runtime.mesos import needs
+    from reconciler.runtime.mesos import judging
 
     _, isolators, _ = _judging(settings)
     try:
-        needs.foresee(spec, isolators)
+        judging.foresee(spec, isolators)
     except (ReconcilerError, OSError) as error:
         return str(error).removeprefix(f"{spec.name}: ")
     return ""

@@ -35,7 +35,7 @@ from reconciler.runtime.kernel import proc
 from reconciler.runtime.launcher.cgroup_tree import CgroupLost
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.launcher.pins import Pins
-from reconciler.runtime.mesos import fit, needs, probing
+from reconciler.runtime.mesos import judging, probing
 from reconciler.runtime.mesos.checkpoint import Checkpoints, Run
 from reconciler.runtime.mesos.container import Container, Workshop
 from reconciler.runtime.mesos.ending import Endings
@@ -78,7 +78,7 @@ class MesosContainerizer:
     ) -> None:
         boot = proc.boot_id()
         checkpoints, pins = Checkpoints(runtime_dir), Pins(runtime_dir)
-        self._images, self._image_backend = Images(root, access or Access(), image_backend), image_backend
+        self._images = Images(root, access or Access(), image_backend)
         self._shop = Workshop(launcher, tuple(isolators), checkpoints, pins, self._images, notify, clock)
         self._endings = Endings(self._shop)
         self._watching = Watching(self._shop, self._endings.limit)
@@ -96,9 +96,7 @@ class MesosContainerizer:
         if spec.type != "mesos":
             return None
         launcher, isolators = self._shop.launcher, self._shop.isolators
-        found = fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits)
-        found += fit.images(spec, self._image_backend)
-        return "; ".join([*found, *needs.refusals(spec, isolators, self._left_out)]) or None
+        return "; ".join(judging.refusals(spec, launcher, isolators, self._left_out, self._images.backend)) or None
 
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
         if spec.type != "mesos":
@@ -106,7 +104,7 @@ class MesosContainerizer:
         if spec.name in self._shop.all:  # else there is no run to end, and the launch itself finds out
             try:
                 await self._shop.stage(
-                    "looking for what it needs of the host", needs.foresee, spec, self._shop.isolators
+                    "looking for what it needs of the host", judging.foresee, spec, self._shop.isolators
                 )
             except OSError as error:
                 raise Retryable(f"{spec.name}: {error}") from error

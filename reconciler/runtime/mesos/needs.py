@@ -1,5 +1,4 @@
-"""Which isolators a spec needs, and what those that there are refuse of it, or find that the host lacks. Pure, but for
-these looks at the host.
+"""Which isolators a spec needs, and what those that there are refuse of it. Pure, but for the isolators' own looks.
 
 A field whose isolator `--isolation` leaves out, or that does not work on this host, would have no effect: such a
 container is not run. What a launcher has no isolator for at all is the business of `fit`.
@@ -13,8 +12,6 @@ from typing import TYPE_CHECKING
 from reconciler.runtime.isolators import options
 from reconciler.runtime.isolators.isolator import Isolator, Level
 from reconciler.runtime.isolators.volumes import ISOLATORS as OF_VOLUMES
-from reconciler.runtime.mesos import launch_plan
-from reconciler.runtime.provisioner import accounts, rootfs
 from reconciler.spec.namespaces import Sharing, effective, explicit
 
 if TYPE_CHECKING:
@@ -62,16 +59,6 @@ def _lacking(names: Sequence[str], enabled: Mapping[str, Isolator], left_out: Se
         working = any(each.level is not Level.NOT_HERE for each in there)
         return "" if working else f"which does not work here: {there[0].why}"
     return "" if left_out.isdisjoint(names) else "which --isolation leaves out"
-
-
-def foresee(spec: ContainerSpec, isolators: Sequence[Isolator]) -> None:
-    """Raises Terminal, Retryable or OSError for what a launch would find, as far as the spec tells. Blocks."""
-    if spec.rootfs is not None:
-        accounts.account(rootfs.locate(spec.name, spec.rootfs), spec.user)
-    elif spec.image is None and spec.class_ != "debug":
-        launch_plan.Account(spec.user)
-    for isolator in isolators:
-        isolator.foresee(spec)
 
 
 def _needed(spec: ContainerSpec) -> Iterator[tuple[str, Sequence[str]]]:

@@ -69,7 +69,7 @@ class Images:
     def __init__(self, root: Path, access: Access, backend: str | None = None) -> None:
         """backend: overlay, copy or bind; None: overlay, and where there can be none, copy."""
         self._access = access
-        self._backend = backend
+        self.backend = backend
         self.store = Store(root / DIRECTORY)
         self._pulls: dict[str, _Pull] = {}
         self._slots = asyncio.Semaphore(_AT_A_TIME)
@@ -239,7 +239,7 @@ class Images:
             raise _unavailable(reference, "it is not on this host any more")
         if not image.layers:
             raise _unavailable(reference, "it has no layers")
-        return replace(image, layers=(self._united(image, root),)) if self._backend == "bind" else image
+        return replace(image, layers=(self._united(image, root),)) if self.backend == "bind" else image
 
     def _united(self, image: Image, root: bool) -> str:
         """A layer of its own that is all of its layers, made for the first who asks."""
@@ -261,10 +261,10 @@ class Images:
     def _laid(self, image: Image, place: Path, mapped: bool, *, read_only: bool = False) -> Overlay | Bound | Path:
         """Its layers as one tree, with what is written to it, if anything is, in `place`."""
         lowers = self._lowers(image)
-        if self._backend == "bind":
+        if self.backend == "bind":
             return Bound(str(lowers[0]))
-        why = "as asked for" if self._backend == "copy" else self.why_copy(len(lowers) + read_only, mapped)
-        if why and self._backend == "overlay":
+        why = "as asked for" if self.backend == "copy" else self.why_copy(len(lowers) + read_only, mapped)
+        if why and self.backend == "overlay":
             other = "leave --image-provisioner-backend out for a copy"
             raise _unavailable(image.reference, f"no overlay of its layers can be mounted here: {why}; {other}")
         if why:
