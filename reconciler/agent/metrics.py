@@ -16,7 +16,7 @@ from reconciler.agent.lock import holder, known_owner
 from reconciler.agent.paths import Places
 from reconciler.errors import ReconcilerError
 from reconciler.runtime.build import sample
-from reconciler.runtime.containerizer import OF_DISK, OF_HUGE_PAGES, OF_INTERFACE, OF_MISC, OF_PRESSURE, Usage
+from reconciler.runtime.containerizer import OF_DISK, OF_HUGE_PAGES, OF_INTERFACE, OF_MISC, OF_PRESSURE, Usage, of_each
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ANSWER_SECONDS = 5.0
@@ -165,15 +165,13 @@ def _of_usages(usages: Mapping[str, Usage]) -> Iterator[tuple[str, str, Samples]
     for figure, name, text in OF_CONTAINER:
         yield f"container_{name}", text, [(_labels(each), usage.get(figure)) for each, usage in usages.items()]
     for prefix, label, metrics in PARTS:
+        things = [
+            ({**_labels(each), label: thing}, figures)
+            for each, usage in usages.items()
+            for thing, figures in of_each(usage, prefix).items()
+        ]
         for figure, name, text in metrics:
-            suffix = f".{figure}"
-            samples = [
-                ({**_labels(each), label: key.removeprefix(prefix).removesuffix(suffix)}, value)
-                for each, usage in usages.items()
-                for key, value in usage.items()
-                if key.startswith(prefix) and key.endswith(suffix)
-            ]
-            yield f"container_{name}", text, samples
+            yield f"container_{name}", text, [(labels, figures.get(figure)) for labels, figures in things]
 
 
 def _labels(name: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from reconciler.errors import ReconcilerError
 from reconciler.loop.values import Observed, Record
-from reconciler.runtime.containerizer import OF_DISK, OF_HUGE_PAGES, Containerizer, Usage
+from reconciler.runtime.containerizer import OF_DISK, OF_HUGE_PAGES, Containerizer, Usage, of_each
 from reconciler.runtime.kernel import block_devices, cpus
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
 from reconciler.spec.quantities import format_size, parse_size
@@ -59,9 +59,11 @@ def _of_disks(limits: ResourceAmounts, usage: Usage, disks: Mapping[str, str]) -
     """On cgroup v1 a nested container may be held to less, as its parent is."""
     if "io_reads" not in usage:
         return
+    found = of_each(usage, OF_DISK)
     for device, rates in limits.io.items():
+        figures = found.get(disks.get(device, ""), {})
         for name, field in type(rates).model_fields.items():
-            wanted, present = getattr(rates, name), usage.get(f"{OF_DISK}{disks.get(device)}.{name}_limit")
+            wanted, present = getattr(rates, name), figures.get(f"{name}_limit")
             if device in disks and wanted is not None and (present is None or present > wanted):
                 is_, not_ = (_shown("memory" if name.endswith("_bps") else name, rate) for rate in (present, wanted))
                 yield f"io.{device}.{field.alias} is limited to {is_}, not to {not_}"
@@ -69,10 +71,10 @@ def _of_disks(limits: ResourceAmounts, usage: Usage, disks: Mapping[str, str]) -
 
 def _of_huge_pages(limits: ResourceAmounts, usage: Usage) -> Iterator[str]:
     asked = {format_size(parse_size(page)): limit for page, limit in limits.hugepages.items()}
-    for page in sorted(asked.keys() | {name.split(".")[1] for name in usage if name.startswith(OF_HUGE_PAGES)}):
-        wanted, figure = asked.get(page), f"{OF_HUGE_PAGES}{page}.limit_bytes"
-        if figure in usage and usage[figure] != wanted:
-            is_, not_ = (_shown("memory", value) for value in (usage[figure], wanted))
+    for page, figures in sorted(of_each(usage, OF_HUGE_PAGES).items()):
+        present, wanted = figures.get("limit_bytes"), asked.get(page)
+        if "limit_bytes" in figures and present != wanted:
+            is_, not_ = (_shown("memory", value) for value in (present, wanted))
             yield f"hugepages.{page} is limited to {is_}, not to {not_}"
 
 

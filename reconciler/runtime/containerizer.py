@@ -50,6 +50,16 @@ OF_MISC = "misc."
 """Of one resource that the host has few of: misc.sev.used."""
 
 
+def of_each(usage: Usage, prefix: str) -> dict[str, dict[str, int | float | None]]:
+    """The figures of several things of a kind, such as interfaces: name of the thing → figure → value."""
+    found: dict[str, dict[str, int | float | None]] = {}
+    for name, value in usage.items():
+        if name.startswith(prefix):
+            thing, _, figure = name.removeprefix(prefix).rpartition(".")
+            found.setdefault(thing, {})[figure] = value
+    return found
+
+
 LIMITED = frozenset(
     {
         Reason.DISK_LIMIT_EXCEEDED,

@@ -18,6 +18,7 @@ from reconciler.runtime.containerizer import (
     OF_MISC,
     OF_PRESSURE,
     Usage,
+    of_each,
     sandbox_place,
 )
 from reconciler.runtime.isolators.isolator import Context, Isolator
@@ -103,19 +104,18 @@ def as_json(name: str, sample: Sample | None, percent: float | None) -> Mapping[
         "running": sample is not None,
         "cpuPercent": percent,
         **{key: figures.get(figure) for key, figure in _KEYS.items()},
-        **{key: by_name(figures, prefix) or None for key, prefix in _GROUPS.items()},
+        **{key: _things(figures, prefix) or None for key, prefix in _GROUPS.items()},
     }
 
 
-def by_name(figures: Usage, prefix: str) -> dict[str, dict[str, int | float | None]]:
-    """Figures of several things of a kind, such as interfaces: name of the thing → figure, as JSON has it → value."""
-    found: dict[str, dict[str, int | float | None]] = {}
-    for figure, value in figures.items():
-        if figure.startswith(prefix):
-            name, _, which = figure.removeprefix(prefix).rpartition(".")
-            first, *more = which.split("_")
-            found.setdefault(name, {})[first + "".join(map(str.capitalize, more))] = value
-    return found
+def _things(usage: Usage, prefix: str) -> Mapping[str, object]:
+    found = of_each(usage, prefix)
+    return {thing: {_json_key(figure): value for figure, value in each.items()} for thing, each in found.items()}
+
+
+def _json_key(figure: str) -> str:
+    first, *more = figure.split("_")
+    return first + "".join(map(str.capitalize, more))
 
 
 _KEYS: Mapping[str, str] = {
