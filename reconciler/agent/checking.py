@@ -59,7 +59,7 @@ def _check_document(entry: FileEntry, document: Document, result: Checked) -> No
             line, column = document.locate(field_, spec.name)
             result.faults.append(f"{entry.path}:{line}:{column}: spec.{field_}: {message}")
         if spec.isolators and spec.type == "mesos":
-            from reconciler.runtime.build import wrong_options
+            from reconciler.runtime.isolation import wrong_options
 
             line, column = document.locate("isolators", spec.name)
             result.faults += [f"{entry.path}:{line}:{column}: {why}" for why in wrong_options(spec)]

@@ -36,7 +36,8 @@ from reconciler.loop.health import as_json
 from reconciler.loop.outcome import Outcome
 from reconciler.loop.reconciler import Reconciler
 from reconciler.loop.suspending import Suspension
-from reconciler.runtime.build import build, choose_launcher
+from reconciler.runtime.build import build
+from reconciler.runtime.isolation import choose_launcher
 from reconciler.states import EventType
 
 _NOTIFY_SECONDS = 5.0

@@ -30,8 +30,9 @@ from reconciler.loop.revisions import MARK, rollbacks
 from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.loop.values import DesiredContainer, Op, Refusal, ancestors
-from reconciler.runtime.build import RuntimeSettings, build, end, foreseen, refused
+from reconciler.runtime.build import build, end, foreseen, refused
 from reconciler.runtime.observing import observe
+from reconciler.runtime.settings import RuntimeSettings
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.sources.patience import Patient
 from reconciler.spec.sources.source import Source

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.agent.paths import Places
-from reconciler.runtime.build import RuntimeSettings
+from reconciler.runtime.settings import RuntimeSettings
 
 if TYPE_CHECKING:
     from reconciler.runtime.hooks.hooks import Hooks

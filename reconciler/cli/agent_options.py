@@ -9,7 +9,8 @@ from typing import Any
 from reconciler.agent.options import AgentOptions
 from reconciler.agent.paths import absolute
 from reconciler.errors import ReconcilerError
-from reconciler.runtime.build import IMAGE_BACKENDS, ONLY_DOCKER
+from reconciler.runtime.build import ONLY_DOCKER
+from reconciler.runtime.settings import IMAGE_BACKENDS
 
 _MOST_RESTARTS = 1000
 _LONGEST_WAIT = 24 * 3600.0  # for an executor

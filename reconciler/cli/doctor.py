@@ -39,7 +39,7 @@ Finding = tuple[str, bool, str]
 
 
 def _host(wanted: str | None) -> list[Finding]:
-    from reconciler.runtime.build import choose_launcher
+    from reconciler.runtime.isolation import choose_launcher
     from reconciler.runtime.kernel import cgroups
 
     release = platform.release()
@@ -127,7 +127,8 @@ def _images(places: Places) -> list[Finding]:
 
 def _isolators(wanted: str | None, places: Places) -> list[Finding]:
     """Each says itself how far it works; what does not work is refused when a spec asks for it, and breaks nothing."""
-    from reconciler.runtime.build import RuntimeSettings, supported
+    from reconciler.runtime.isolation import supported
+    from reconciler.runtime.settings import RuntimeSettings
 
     try:
         found = supported(RuntimeSettings(places.root, places.runtime_dir, "doctor", launcher=wanted))

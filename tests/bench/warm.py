@@ -15,8 +15,9 @@ import json
 import sys
 from pathlib import Path
 
-from reconciler.runtime.build import RuntimeSettings, build, end
+from reconciler.runtime.build import build, end
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.settings import RuntimeSettings
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 from reconciler.errors import Unsupported
-from reconciler.runtime.build import RuntimeSettings, build, choose_launcher, end
+from reconciler.runtime.build import build, end
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.isolation import choose_launcher
+from reconciler.runtime.settings import RuntimeSettings
 from reconciler.spec.model import ContainerSpec
 
 

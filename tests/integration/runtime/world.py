@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reconciler.errors import Retryable
-from reconciler.runtime.build import RuntimeSettings, _available, build, end
+from reconciler.runtime import isolation
+from reconciler.runtime.build import build, end
 from reconciler.runtime.containerizer import ContainerConfig, Containerizer, ContainerStatus, Termination
 from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.kernel import cgroups, proc
 from reconciler.runtime.mesos.checkpoint import RUN, Checkpoints, Run
 from reconciler.runtime.mesos.containerizer import MesosContainerizer
+from reconciler.runtime.settings import RuntimeSettings
 from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 from tests import processes
@@ -127,7 +129,7 @@ class World:
         if not extra:
             return build(self.settings, self.notified.append)
         self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        launcher, isolators = _available(self.settings)
+        launcher, isolators, _ = isolation.chain(self.settings)
         return MesosContainerizer(
             root=self.root,
             runtime_dir=self.run,
