@@ -83,17 +83,16 @@ def load(data: bytes, file: str) -> tuple[Mapping[str, Network], tuple[SpecError
     if error is not None:
         return {}, (error,)
     trees = list(read_documents(text, 1))
-    if len(trees) > 1 and trees[1].root is not None:
-        root = trees[1].root
-        return {}, (SpecError(file, root.line, root.column, "", "must be one document"),)
-    for tree in trees:
-        if tree.root is None or tree.problems:
-            return {}, tuple(
-                SpecError(file, each.line, each.column, loader.join_path(each.path), each.message, each.hint)
-                for each in tree.problems
-            )
-        return _read(tree.root, file)
-    return {}, ()
+    if len(trees) > 1 and (second := trees[1].root) is not None:
+        return {}, (SpecError(file, second.line, second.column, "", "must be one document"),)
+    if not trees:
+        return {}, ()
+    if (root := trees[0].root) is not None and not trees[0].problems:
+        return _read(root, file)
+    return {}, tuple(
+        SpecError(file, each.line, each.column, loader.join_path(each.path), each.message, each.hint)
+        for each in trees[0].problems
+    )
 
 
 def _read(root: Node, file: str) -> tuple[Mapping[str, Network], tuple[SpecError, ...]]:

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 Step = dict[str, Any]
 
 SANDBOX = "/mnt/mesos/sandbox"  # as in Mesos
-POINTS = ("/proc", "/sys", "/dev", SANDBOX)
+_ORDINARY = ("/proc", "/sys", "/dev")
+POINTS = (*_ORDINARY, SANDBOX)
 """Directories that every root has; one that cannot be written to must have them already."""
 SHM_SIZE = 64 * 1024 * 1024
 
@@ -100,7 +101,7 @@ def steps(config: ContainerConfig, rootfs: Path, host: Host, context: Context) -
     found: list[Step] = [tree, sandbox | ({"beneath": beneath} if beneath else {}), *_taken_shm(config)]
     found += [*cgroups.taken(), *_taken_of_the_kernel(foreign)]
     found.append({"op": "root"})
-    found.append({"op": "directories", "ordinary": list(POINTS[:-1]), "targets": [SANDBOX]})
+    found.append({"op": "directories", "ordinary": list(_ORDINARY), "targets": [SANDBOX]})
     if spec.security.read_only_rootfs:
         found.append(place("points"))
         found.append({"op": "readonly", "in": "root", "target": "/", "recursive": True})
