@@ -39,33 +39,31 @@ async def start(agent: Agent, name: str, **spec: Any) -> dict[str, int]:
     return await inodes(agent, name)
 
 
-@pytest.mark.parametrize(("kind", "value"), TOP, ids=lambda word: word)
 @pytest.mark.vm
-async def test_a_cell_of_the_table_at_the_top(world: World, kind: str, value: str) -> None:
+async def test_every_cell_of_the_table_at_the_top(world: World) -> None:
     host = proc.namespaces("self")
+    of_host = {"mount": False, "pid": False, "network": True, "uts": True, "ipc": False, "cgroup": False, "user": True}
     async with world.agent() as agent:
-        found = await start(agent, "shop", namespaces={kind: value})
-    assert (found[kind] == host[kind]) is (value == "host")
-    others = {"mount": False, "pid": False, "network": True, "uts": True, "ipc": False, "cgroup": False, "user": True}
-    others.pop(kind)
-    if (kind, value) == ("network", "private"):
-        others["uts"] = False  # a private network has a name of its own
-    assert {each: found[each] == host[each] for each in others} == others, "the defaults of the others"
+        for kind, value in TOP:
+            found = await start(agent, f"{kind}-{value}", namespaces={kind: value})
+            expected = {**of_host, kind: value == "host"}
+            if (kind, value) == ("network", "private"):
+                expected["uts"] = False  # a private network has a name of its own
+            assert {each: found[each] == host[each] for each in KINDS} == expected, (kind, value)
 
 
-@pytest.mark.parametrize(("kind", "value"), NESTED, ids=lambda word: word)
 @pytest.mark.vm
-async def test_a_cell_of_the_table_at_the_second_and_third_depth(world: World, kind: str, value: str) -> None:
-    names = ["shop", "shop.a", "shop.a.b"]
+async def test_every_cell_of_the_table_at_the_second_and_third_depth(world: World) -> None:
     everything_private = {"pid": "private", "network": "private", "uts": "private", "ipc": "private"}
+    parents = {kind: TABLE[kind].nested.allowed[0] is Sharing.PARENT for kind in KINDS}
     async with world.agent() as agent:
-        found = [await start(agent, names[0], namespaces=everything_private)]
-        for name in names[1:]:
-            found.append(await start(agent, name, namespaces={kind: value}))
-    for above, below in pairwise(found):
-        assert (above[kind] == below[kind]) is (value == "parent")
-        shared = {each: TABLE[each].nested.allowed[0] is Sharing.PARENT for each in KINDS if each != kind}
-        assert {each: above[each] == below[each] for each in shared} == shared
+        top = await start(agent, "shop", namespaces=everything_private)
+        for kind, value in NESTED:
+            second, third = f"shop.{kind}-{value}", f"shop.{kind}-{value}.below"
+            found = [top] + [await start(agent, name, namespaces={kind: value}) for name in (second, third)]
+            for above, below in pairwise(found):
+                shared = {each: above[each] == below[each] for each in KINDS}
+                assert shared == {**parents, kind: value == "parent"}, (kind, value)
 
 
 @pytest.mark.parametrize(
