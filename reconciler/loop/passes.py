@@ -191,6 +191,8 @@ class Passes:
 
     def _dispatch(self, plan: Plan, stale: Collection[str]) -> None:
         planned = {action.name: action.goal for action in plan.actions}
+        for job in self._unwanted(planned):
+            job.supersede()
         for action in plan.actions:
             job = self.workers.busy.get(action.name)
             if job is not None:
@@ -206,6 +208,17 @@ class Passes:
             waits = any(name in planned for name in action.after)
             if not kin and not waits and not _touches(action.name, stale):
                 self._begin(action)
+
+    def _unwanted(self, planned: Collection[str]) -> list[Job]:
+        """What is still on its way to a start, when nothing is to be done with that name any more: what runs is what is
+        wanted again, or nothing runs and nothing is to."""
+        starting = {name: job for name, job in self.workers.busy.items() if job.may_start and name not in planned}
+        suspended = self.suspended(starting)
+        return [
+            job
+            for name, job in starting.items()
+            if (want := self._wanted(name)) is None or want.digest != job.action.digest or name in suspended
+        ]
 
     def _begin(self, action: Action) -> None:
         if action.renew:

@@ -31,7 +31,8 @@ class Stage(Enum):
     CHANGING = "changing"
 
 
-_CUT_SHORT = frozenset({Stage.WAITING, Stage.ASKING, Stage.PROVIDING, Stage.LAUNCHING})
+_BEFORE_IT = frozenset({Stage.WAITING, Stage.ASKING, Stage.PROVIDING})
+_CUT_SHORT = _BEFORE_IT | {Stage.LAUNCHING}
 
 
 class Superseded(Enum):
@@ -52,6 +53,11 @@ class Job:
     superseded: bool = False
     said: str = ""
     task: asyncio.Task[Ending] | None = None
+
+    @property
+    def may_start(self) -> bool:
+        """It is to start a container and has not begun to."""
+        return self.action.op.starts and self.stage in _BEFORE_IT
 
     def supersede(self) -> None:
         """Something else is wanted. It stops at its next transition; a launch, a pull, a hook, the wait for a slot, at

@@ -19,6 +19,7 @@ from tests.e2e.checks import (
     plan_is_empty,
     restarted,
     state,
+    until,
 )
 from tests.e2e.world import World, document, sleeper
 from tests.registry import Answering
@@ -131,6 +132,42 @@ def test_a_pull_shows_how_far_it_is_and_others_wait_for_it(world: World) -> None
             for name in ("web", "other"):
                 instance(world, name)
         assert sum(path.endswith(last) for _, path, _, _ in server.asked) == 1
+
+
+def test_what_is_asked_for_changes_in_the_middle_of_a_pull(world: World) -> None:
+    """Back to what runs, to another image, to nothing at all: each at once, and of the pull nothing is left."""
+    one, two = made(world, "one"), made(world, "two", images.file("etc/new", "x"))
+    images.oci(world.base / "box", [images.base(), images.layer(images.file("big", os.urandom(1 << 20)))])
+    go = threading.Event()
+
+    def halts(answer: Answering, body: bytes) -> None:
+        answer.send(200, body[: len(body) // 2], {"Content-Length": str(len(body))})
+        go.wait(60)
+        answer.close_connection = True
+
+    with registry.stub(world.base / "box") as server:
+        server.faults[server.layers()[-1]] = halts
+        slow = f"localhost:{server.port}/box"
+        world.write("web.yaml", boxed("web", one))
+        with world.agent():
+            web = instance(world, "web")
+            for wanted in (one, one, one, one, two):  # more than pull at a time
+                world.write("web.yaml", boxed("web", slow))
+                message_contains(world, "web", "pulling")
+                not_restarted(world, web)
+                world.write("web.yaml", boxed("web", wanted))
+                until(world, "web", lambda row: "pulling" not in row["message"], "the pull is given up")
+            web = restarted(world, web, by="image.reference")
+            assert Path(f"/proc/{web.pid}/root/etc/new").exists()
+            world.write("other.yaml", boxed("other", slow))
+            message_contains(world, "other", "pulling")
+            world.delete("other.yaml")
+            eventually(lambda: "other" not in world.rows(), "it is not shown any more", seen=world.rows)
+            plan_is_empty(world)
+            assert listed(world).keys() == {one, two}
+            go.set()
+            begun = world.root / "images/tmp"
+            eventually(lambda: not os.listdir(begun), "nothing half done is left", seen=lambda: os.listdir(begun))
 
 
 def test_what_names_no_image_is_refused_beforehand(world: World) -> None:

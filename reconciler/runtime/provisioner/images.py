@@ -120,9 +120,10 @@ class Images:
             pull.task.cancelled() or pull.task.exception()  # seen, should nobody have waited to the end
 
     def _give_up(self, reference: str) -> None:
-        """The next one who asks begins anew, beside what is left of this one."""
+        """The next one who asks begins anew, beside what is left of this one, which may wait long for a registry."""
         pull = self._pulls.pop(reference)
         pull.stop.set()
+        pull.task.cancel()
         pull.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _pull(self, reference: str, stop: threading.Event) -> Image:

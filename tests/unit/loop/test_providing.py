@@ -7,6 +7,7 @@ import pytest
 from reconciler.errors import Retryable
 from reconciler.loop import backoff
 from reconciler.loop.settings import Settings
+from reconciler.loop.suspending import Suspension
 from reconciler.states import Reason, Status
 from tests.unit.loop.values import document
 from tests.unit.loop.world import World, clock, play
@@ -77,7 +78,30 @@ def test_a_pull_takes_no_slot_and_delays_no_ready(world: World) -> None:
         await agent.until(lambda: world.status("web") == "Running" and agent.ready.is_set(), 30.0)
         assert (world.status("slow"), world.records.rows["slow"].message) == ("Pulling", "pulling it")
         del world.files.texts["slow.yaml"]
-        await agent.until(lambda: world.status("slow") == "gone", 30.0)
+        await agent.until(lambda: world.status("slow") == "gone" and not world.containers.pulling, 30.0)
+        await agent.kill()
+
+    play(scene())
+
+
+@pytest.mark.parametrize("how", ["put back", "suspended"])
+def test_a_pull_is_given_up_once_nobody_wants_what_it_is_for(world: World, how: str) -> None:
+    async def scene() -> None:
+        agent = await world.agent()
+        if how == "put back":
+            world.files.texts["web.yaml"] = document("web", OLD)
+            await agent.until(lambda: world.status("web") == "Running")
+        world.containers.of("web").pull_seconds = 100_000.0
+        world.files.texts["web.yaml"] = document("web", NEW)
+        await agent.until(lambda: world.containers.pulling == {"web"}, 30.0)
+        if how == "put back":
+            world.files.texts["web.yaml"] = document("web", OLD)
+        else:
+            await agent.reconciler.suspend(["web"], Suspension("me", 1.0))
+        expected = "Running" if how == "put back" else "Suspended"
+        await agent.until(lambda: world.status("web") == expected and not world.containers.pulling, 30.0)
+        assert "pulling" not in world.records.rows["web"].message
+        assert world.containers.launches["web"] == (how == "put back")
         await agent.kill()
 
     play(scene())

@@ -89,6 +89,7 @@ class Containers:
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     launches: Counter[str] = field(default_factory=Counter)
     provided: Counter[str] = field(default_factory=Counter)
+    pulling: set[str] = field(default_factory=set)
     updates: list[tuple[str, ResourceAmounts]] = field(default_factory=list)
     checks: list[tuple[str, str, float]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -112,7 +113,11 @@ class Containers:
         self.provided[spec.name] += 1
         if behaviour.pull_seconds:
             say("pulling it")
-        await asyncio.sleep(behaviour.pull_seconds)
+        self.pulling.add(spec.name)
+        try:
+            await asyncio.sleep(behaviour.pull_seconds)
+        finally:
+            self.pulling.remove(spec.name)
         if behaviour.pull_error is not None:
             raise behaviour.pull_error
 
