@@ -166,8 +166,8 @@ def test_what_is_asked_for_changes_in_the_middle_of_a_pull(world: World) -> None
             plan_is_empty(world)
             assert listed(world).keys() == {one, two}
             go.set()
-            begun = world.root / "images/tmp"
-            eventually(lambda: not os.listdir(begun), "nothing half done is left", seen=lambda: os.listdir(begun))
+            tmp = world.root / "images/tmp"
+            eventually(lambda: not list(tmp.iterdir()), "nothing half done is left", seen=lambda: list(tmp.rglob("*")))
 
 
 def test_what_names_no_image_is_refused_beforehand(world: World) -> None:

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -128,11 +129,11 @@ def _booted(image: Path, arguments: list[str]) -> Iterator[subprocess.Popen[byte
 
 
 def _watch(number: int, machine: subprocess.Popen[bytes]) -> int | None:
-    """Pass on what it prints; the exit code of its tests, None when they did not come to an end."""
-    code = None
+    """Pass on what it prints, with the second it came at; the exit code of its tests, None when they did not come to an end."""
+    code, begun = None, time.monotonic()
     assert machine.stdout is not None
     for line in machine.stdout:
-        sys.stdout.buffer.write(b"%d| %b" % (number, line))
+        sys.stdout.buffer.write(b"%d|%4.0f| %b" % (number, time.monotonic() - begun, line))
         sys.stdout.flush()
         if match := _DONE.search(line):
             code = int(match.group(1))

@@ -366,7 +366,9 @@ async def test_the_deadline_of_a_kill_survives_the_agent(either: World, agents: 
     async with either.agent() as agent:
         assert (await agent.status("job")).state is ContainerState.DESTROYING
         await until("it is over", lambda: not processes.alive(record.pid or 0))
-        assert record.kill_at - 0.05 <= clock() < record.kill_at + 1, "neither at once nor with a grace of its own"
+        assert record.kill_at - 0.05 <= clock() < record.kill_at + processes.PATIENCE, (
+            "neither at once nor with a grace of its own"
+        )
         await until("nothing is left", lambda: agent.containerizer.containers() == [])
         assert not either.record("job").exists()
 

@@ -30,12 +30,13 @@ from reconciler.spec.model import ContainerSpec
 from reconciler.spec.normal import digest
 from tests import processes
 
-SECONDS = 10.0 * processes.PATIENCE  # for anything that takes milliseconds
+WITHIN = 10.0  # for anything that takes milliseconds
+SECONDS = WITHIN * processes.PATIENCE
 
 
-async def until(what: str, probe: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """The first true answer of `probe`; fails the test after `seconds`."""
-    deadline = time.monotonic() + seconds
+async def until(what: str, probe: Callable[[], Any], seconds: float = WITHIN) -> Any:
+    """The first true answer of `probe`; fails the test after `seconds`, times the patience asked for."""
+    deadline = time.monotonic() + seconds * processes.PATIENCE
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         await asyncio.sleep(0.005)
@@ -43,10 +44,10 @@ async def until(what: str, probe: Callable[[], Any], seconds: float = SECONDS) -
 
 
 def wait_for(
-    what: str, probe: Callable[[], Any], seconds: float = SECONDS, seen: Callable[[], object] | None = None
+    what: str, probe: Callable[[], Any], seconds: float = WITHIN, seen: Callable[[], object] | None = None
 ) -> Any:
     """The same without an event loop."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * processes.PATIENCE
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}" + (f"; seen: {seen()}" if seen else "")
         time.sleep(0.005)
@@ -78,8 +79,9 @@ class Agent:
         children: list[int] = await until(f"{name} has a payload", lambda: proc.descendants(init))
         return children[0]
 
-    async def ended(self, name: str, seconds: float = SECONDS) -> Termination:
-        termination = await asyncio.wait_for(self.containerizer.wait(name), seconds)
+    async def ended(self, name: str, seconds: float = WITHIN) -> Termination:
+        limit = seconds * processes.PATIENCE
+        termination = await asyncio.wait_for(self.containerizer.wait(name), limit)
         assert termination is not None
         return termination
 

@@ -177,7 +177,8 @@ async def run_quietly(world: World, *argv: str, **options: Any) -> tuple[int, st
     """The command with pipes instead of a terminal: (code, stdout, stderr)."""
     where = ["--root", str(world.root), "--runtime-dir", str(world.run)]
     command, given = [*COMMAND, argv[0], *where, *argv[1:]], options.get("stdin", "")
+    within = 20 * processes.PATIENCE
     done = await asyncio.to_thread(
-        subprocess.run, command, input=given, capture_output=True, text=True, timeout=20, cwd=CHECKOUT, check=False
+        subprocess.run, command, input=given, capture_output=True, text=True, timeout=within, cwd=CHECKOUT, check=False
     )
     return done.returncode, done.stdout, done.stderr
