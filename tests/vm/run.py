@@ -129,7 +129,7 @@ def _booted(image: Path, arguments: list[str]) -> Iterator[subprocess.Popen[byte
 
 
 def _watch(number: int, machine: subprocess.Popen[bytes]) -> int | None:
-    """Pass on what it prints, with the second it came at; the exit code of its tests, None when they did not come to an end."""
+    """Pass on what it prints, and when, in seconds; the exit code of its tests, None when they did not end."""
     code, begun = None, time.monotonic()
     assert machine.stdout is not None
     for line in machine.stdout:
