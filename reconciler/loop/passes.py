@@ -191,8 +191,8 @@ class Passes:
 
     def _dispatch(self, plan: Plan, stale: Collection[str]) -> None:
         planned = {action.name: action.goal for action in plan.actions}
-        for job in self._unwanted(planned):
-            job.supersede()
+        for unwanted in self._unwanted(planned):
+            unwanted.supersede()
         for action in plan.actions:
             job = self.workers.busy.get(action.name)
             if job is not None:
