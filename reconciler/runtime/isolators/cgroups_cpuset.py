@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable
 from reconciler.runtime.containerizer import Usage
-from reconciler.runtime.isolators.controllers import ControllerIsolator, refuse_without
+from reconciler.runtime.isolators.controllers import ControllerIsolator, Place, refuse_without
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo
 from reconciler.runtime.kernel import cgroups, cpus
 from reconciler.runtime.kernel.cgroups import ControlError
@@ -74,8 +74,10 @@ class CpusetIsolator(ControllerIsolator):
             )
         if not place.files.inherits:
             _narrow_or_widen(place.directory, wanted)
-        else:  # an empty write would be none
-            place.write(ASKED, "\n" if limits.cpuset is None else cpus.listed(wanted))
+        elif limits.cpuset is None:
+            _let_go(place, above)
+        else:
+            place.write(ASKED, cpus.listed(wanted))
 
     def usage(self, context: Context) -> Usage:
         """cpuset: its own list as a bit mask; cpus_allowed: how many CPUs it really has."""
@@ -90,6 +92,17 @@ class CpusetIsolator(ControllerIsolator):
 
 def _cpus(directory: str, file: str = ASKED) -> frozenset[int]:
     return cpus.parse(cgroups.read(directory, file))
+
+
+def _let_go(place: Place[_Cpuset], above: frozenset[int]) -> None:
+    """v2. Linux 6.1 takes no empty list back while there are processes (ENOSPC, validate_change() of cpuset.c): it is
+    given what its parent has now, and keeps that when the parent gets more."""
+    try:
+        place.write(ASKED, "\n")  # an empty write would be none
+    except ControlError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place.write(ASKED, cpus.listed(above))
 
 
 def _narrow_or_widen(directory: str, wanted: frozenset[int]) -> None:
