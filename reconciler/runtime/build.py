@@ -32,9 +32,9 @@ def refused(settings: RuntimeSettings, spec: ContainerSpec) -> list[str]:
     if settings.docker_agent_image is not None and spec.type != "docker":
         return [f"spec.type: {spec.type}: with --docker-agent-image only docker: {ONLY_DOCKER}"]
     if spec.type == "docker":
-        from reconciler.runtime.docker import refusals
+        from reconciler.runtime.docker import refusals, secrets
 
-        return refusals.sentences(spec)
+        return refusals.sentences(spec, secrets.why_none(in_container=settings.docker_agent_image is not None))
     from reconciler.runtime.mesos import judging
 
     return judging.refusals(spec, *_judging(settings), settings.image_provisioner_backend)
@@ -122,6 +122,7 @@ def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Cont
     from reconciler.runtime.docker.executors import Begin, ByKeeper, Executors
     from reconciler.runtime.docker.marks import Marks
     from reconciler.runtime.docker.naming import url_of
+    from reconciler.runtime.docker.secrets import Secrets, why_none
     from reconciler.runtime.kernel import cgroups
 
     url, marks = url_of(os.environ), Marks(settings.root)
@@ -134,6 +135,8 @@ def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Cont
         isolators=isolation.cgroup_isolators(cgroups.read_map()),
         marks=marks,
         executors=Executors(marks, url, settings.runtime_dir, begin),
+        secrets=Secrets(settings.runtime_dir),
+        no_secrets=why_none(in_container=settings.docker_agent_image is not None),
         owner=settings.owner,
         fetcher=fetcher,
         notify=notify,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import struct
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -255,6 +257,33 @@ def test_health_checks_are_made_inside(world: World) -> None:
     with world.agent():
         state(world, "web", "Running")
         until(world, "web", lambda row: row["ready"], "is ready", 20)
+
+
+def test_a_secret_is_in_memory_and_known_to_nobody_but_its_container(world: World, server: engine.Server) -> None:
+    """By its user, read-only; a changed content restarts; with the last container the memory is given back."""
+    file, target = world.write("key", "s3cret-810003"), "/run/keys/one"
+    world.write("web.yaml", boxed("web", user="1234", volumes=[{"type": "secret", "source": "key", "target": target}]))
+    kept = world.runtime / "secrets"
+    with world.agent() as agent:
+        web = instance(world, "web")
+        inside = Path(f"/proc/{web.pid}/root{target}")
+        assert inside.read_text() == "s3cret-810003"
+        assert (inside.stat().st_mode & 0o7777, inside.stat().st_uid) == (0o400, 1234)
+        (mount,) = (line for line in Path(f"/proc/{web.pid}/mountinfo").read_text().splitlines() if target in line)
+        assert mount.split()[5].startswith("ro") and " - ramfs " in mount
+        known = json.dumps(inspected(server, world, "web")) + world.succeed("inspect", "web") + world.log()
+        files = [path.read_bytes() for path in world.root.rglob("*") if path.is_file()]
+        assert "s3cret" not in known and not [content for content in files if b"s3cret" in content]
+        plan_is_empty(world)
+        file.write_text("another")
+        web = restarted(world, web, by="content of")
+        assert Path(f"/proc/{web.pid}/root{target}").read_text() == "another"
+        agent.kill()
+    with world.agent():
+        not_restarted(world, web)
+        world.delete("web.yaml")
+        gone(world, "web", web)
+        eventually(lambda: not kept.exists(), "nothing is mounted any more", seen=lambda: list(kept.iterdir()))
 
 
 def test_what_it_fetches_and_what_hooks_add_is_there_before_it_runs(world: World, server: engine.Server) -> None:

@@ -40,6 +40,7 @@ from reconciler.runtime.docker.executors import Executors, Look
 from reconciler.runtime.docker.images import Images
 from reconciler.runtime.docker.launching import Launching
 from reconciler.runtime.docker.marks import Marks
+from reconciler.runtime.docker.secrets import Secrets
 from reconciler.runtime.docker.tracked import Tracked
 from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.hooks.hooks import Hooks
@@ -74,6 +75,8 @@ class DockerContainerizer:
         isolators: Sequence[Isolator],
         marks: Marks,
         executors: Executors,
+        secrets: Secrets,
+        no_secrets: str,
         owner: str,
         fetcher: Fetcher,
         notify: Callable[[str], None],
@@ -83,10 +86,12 @@ class DockerContainerizer:
         self._engine, self._owner, self._notify, self._clock = engine, owner, notify, clock
         self._isolators = tuple(isolators)
         self._marks, self._executors = marks, executors
+        self._secrets, self._no_secrets = secrets, no_secrets
         self._all: dict[str, Tracked] = {}
         self._launching = Launching(
             engine=engine,
             marks=self._marks,
+            secrets=secrets,
             owner=owner,
             fetcher=fetcher,
             hooks=hooks or Hooks(),
@@ -197,7 +202,7 @@ class DockerContainerizer:
             if seen.container is not None:
                 self._take_in(name, seen.container)
             elif seen.pid is None:
-                self._marks.remove(name)
+                self._forget(name)
         elif container.termination is None and 0 < (container.started_at or 0) < looked_at:
             container.missed = container.missed or time.monotonic()
             if seen.container is not None and seen.id == container.id:
@@ -216,7 +221,9 @@ class DockerContainerizer:
     # ---- what the loop asks for
 
     def refuses(self, spec: ContainerSpec) -> str | None:
-        return "; ".join(refusals.sentences(spec)) or None if spec.type == "docker" else None
+        if spec.type != "docker":
+            return None
+        return "; ".join(refusals.sentences(spec, self._no_secrets)) or None
 
     async def provide(self, spec: ContainerSpec, say: Callable[[str], None]) -> None:
         if spec.type != "docker" or spec.image is None:
@@ -380,7 +387,11 @@ class DockerContainerizer:
                 raise Retryable(f"{name}: {error}; it is tried again", Reason.DESTROY_FAILED) from error
         if container is not None:
             await self._executors.dismiss(container)
-        await asyncio.to_thread(self._marks.remove, name)
+        await asyncio.to_thread(self._forget, name)
+
+    def _forget(self, name: str) -> None:
+        self._secrets.remove(name)
+        self._marks.remove(name)
 
     def containers(self) -> Sequence[str]:
         return sorted(self._known())

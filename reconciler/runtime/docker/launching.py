@@ -1,6 +1,6 @@
 """The launch of a container on an engine: what it needs in its sandbox, then created and started.
 
-    FETCHING   mark ▸ sandbox, variables ▸ uris ▸ hooks; ends when nobody wants it
+    FETCHING   mark ▸ sandbox, variables ▸ uris ▸ hooks ▸ secrets; ends when nobody wants it
     (made)     created, or what an interrupted launch left under its name adopted ▸ started
     RUNNING
 
@@ -29,6 +29,7 @@ from reconciler.runtime.docker import mapping, naming, reading
 from reconciler.runtime.docker.engine import Engine, Refused
 from reconciler.runtime.docker.image_names import name_of
 from reconciler.runtime.docker.marks import Marks
+from reconciler.runtime.docker.secrets import Secrets
 from reconciler.runtime.docker.tracked import Tracked
 from reconciler.runtime.environment import gather
 from reconciler.runtime.fetcher.fetcher import Fetcher
@@ -51,13 +52,14 @@ class Launching:
         *,
         engine: Engine,
         marks: Marks,
+        secrets: Secrets,
         owner: str,
         fetcher: Fetcher,
         hooks: Hooks,
         notify: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
-        self._engine, self._marks, self._owner = engine, marks, owner
+        self._engine, self._marks, self._secrets, self._owner = engine, marks, secrets, owner
         self._fetcher, self._hooks, self._notify, self._clock = fetcher, hooks, notify, clock
 
     async def launch(self, container: Tracked, config: ContainerConfig) -> None:
@@ -70,10 +72,11 @@ class Launching:
             env, profile = await asyncio.to_thread(_prepare, config)
             await asyncio.to_thread(self._marks.put, config.name)
             await self._fetch(container, config)
-            body = mapping.body(self._owner, config, env, profile)
+            await asyncio.to_thread(self._secrets.write, config)
+            body = mapping.body(self._owner, config, env, self._secrets.directory(config.name), profile)
             container.id = await self._engine.call(partial(_made, self._owner, config.name, _sealed(body)))
             if config.spec.user is not None:
-                await self._engine.call(partial(_give_sandbox, container.id, config.sandbox, config.spec.user))
+                await self._engine.call(partial(self._give, container.id, config, config.spec.user))
             if more := mapping.joined(config.spec):
                 await self._engine.call(partial(_join, container.id, more))
             await self._engine.call(lambda api: api.start(container.id))
@@ -103,6 +106,14 @@ class Launching:
             bringing.cancel()
             container.message = ""
         _still_wanted(container)
+
+    def _give(self, id: str, config: ContainerConfig, user: str, api: Any) -> None:
+        """Its sandbox and secrets to who that is in the image; to nobody, if the engine will not know them either."""
+        with contextlib.suppress(Terminal):
+            passwd, group = (_text(api, id, path) for path in (accounts.PASSWD, accounts.GROUP))
+            found = accounts.resolve(user, passwd, group, accounts.IN_IMAGES)
+            os.chown(config.sandbox, found.uid, found.gid)
+            self._secrets.give(config.name, found.uid, found.gid)
 
     def _failed(self, container: Tracked, error: Refused) -> LaunchFailed | Retryable:
         """A container that was made and could not be started is a run that failed; before that there was no run."""
@@ -178,14 +189,6 @@ def _with_image(config: ContainerConfig, api: Any) -> ContainerConfig:
     found = api.inspect_image(name_of(spec.image.reference if spec.image else ""))
     image = manifests.run_config(found["Config"] or {})
     return replace(config, spec=settings.applied(spec, image), health_checks=settings.health_checks(image))
-
-
-def _give_sandbox(id: str, sandbox: Path, user: str, api: Any) -> None:
-    """To who that is in the image; to nobody, if the engine will not know them either."""
-    with contextlib.suppress(Terminal):
-        passwd, group = (_text(api, id, path) for path in (accounts.PASSWD, accounts.GROUP))
-        found = accounts.resolve(user, passwd, group, accounts.IN_IMAGES)
-        os.chown(sandbox, found.uid, found.gid)
 
 
 def _text(api: Any, id: str, path: str) -> str:

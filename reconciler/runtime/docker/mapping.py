@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.runtime.docker.image_names import name_of
@@ -34,9 +35,11 @@ def labels(owner: str, config: ContainerConfig) -> dict[str, str]:
     return found | ({HEALTH: json.dumps(config.health_checks)} if config.health_checks else {})
 
 
-def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: str | None = None) -> Json:
-    """Of a spec that has all from its image already. env: its variables, read; profile: the text of the seccomp profile
-    whose path the spec gives."""
+def body(
+    owner: str, config: ContainerConfig, env: Mapping[str, str], secrets: Path, profile: str | None = None
+) -> Json:
+    """Of a spec that has all from its image already. env: its variables, read; secrets: directory with a file for each
+    volume that is one, by number; profile: the text of the seccomp profile whose path the spec gives."""
     spec = config.spec
     table = effective(spec)
     made: Json = {
@@ -48,7 +51,7 @@ def body(owner: str, config: ContainerConfig, env: Mapping[str, str], profile: s
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": spec.kill_policy.signal,
         "StopTimeout": math.ceil(spec.kill_policy.grace_period),
-        "HostConfig": _host(config, table, profile),
+        "HostConfig": _host(config, table, secrets, profile),
     }
     made |= _argv(spec)
     directory = spec.working_dir or SANDBOX
@@ -85,7 +88,7 @@ def _argv(spec: ContainerSpec) -> Json:
     return {"Cmd": list(spec.args)} if spec.args else {}
 
 
-def _host(config: ContainerConfig, table: Mapping[str, Sharing], profile: str | None) -> Json:
+def _host(config: ContainerConfig, table: Mapping[str, Sharing], secrets: Path, profile: str | None) -> Json:
     spec, security = config.spec, config.spec.security
     made: Json = {
         "Init": spec.init,
@@ -113,7 +116,7 @@ def _host(config: ContainerConfig, table: Mapping[str, Sharing], profile: str | 
             for each in spec.devices
         ],
         "Sysctls": dict(spec.sysctls),
-        "Mounts": [_bind(str(config.sandbox), SANDBOX), *(_mount(config, each) for each in spec.volumes)],
+        "Mounts": [_bind(str(config.sandbox), SANDBOX), *_mounts(config, secrets)],
         "LogConfig": _log(spec),
         **_amounts(spec.resources.requests, spec.resources.limits, created=True),
         **_rates(spec.resources.limits),
@@ -202,8 +205,16 @@ def _bind(source: str, target: str, *, read_only: bool = False, propagation: str
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only, "BindOptions": options}
 
 
-def _mount(config: ContainerConfig, volume: Volume) -> Json:
-    target = volume.target if volume.target.startswith("/") else f"{SANDBOX}/{volume.target}"
+def _mounts(config: ContainerConfig, secrets: Path) -> Iterator[Json]:
+    for number, volume in enumerate(config.spec.volumes):
+        target = volume.target if volume.target.startswith("/") else f"{SANDBOX}/{volume.target}"
+        if volume.type == "secret":
+            yield _bind(str(secrets / str(number)), target, read_only=True)
+        else:
+            yield _mount(config.base, volume, target)
+
+
+def _mount(base: Path, volume: Volume, target: str) -> Json:
     if volume.type == "tmpfs":
         options: Json = {} if volume.size is None else {"SizeBytes": volume.size}
         options |= {} if volume.mode is None else {"Mode": int(volume.mode, 8)}
@@ -211,7 +222,7 @@ def _mount(config: ContainerConfig, volume: Volume) -> Json:
     if volume.type == "volume":
         return {"Type": "volume", "Source": volume.source, "Target": target, "ReadOnly": volume.read_only}
     return _bind(
-        str(config.base / (volume.source or "")),
+        str(base / (volume.source or "")),
         target,
         read_only=volume.read_only,
         propagation=f"r{volume.propagation}",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec, Volume
 
 SANDBOX = "/mnt/mesos/sandbox"  # as in Mesos
-_VOLUMES = frozenset({"hostPath", "tmpfs", "volume"})
+_VOLUMES = frozenset({"hostPath", "tmpfs", "volume", "secret"})
 _LIMITS = {
     "disk": ("disk", "an engine does not limit what a container writes"),
     "hugepages": ("hugepages", "an engine does not limit huge pages"),
@@ -40,8 +40,12 @@ def refusals(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     return (*_place(spec), *_namespaces(spec), *_attachments(spec), *_amounts(spec), *_options(spec))
 
 
-def sentences(spec: ContainerSpec) -> list[str]:
-    return [f"spec.{field}: {why}" for field, why in refusals(spec)]
+def sentences(spec: ContainerSpec, no_secrets: str) -> list[str]:
+    """The same of this host too. no_secrets: why it can keep none in memory, "" when it can."""
+    found = [f"spec.{field}: {why}" for field, why in refusals(spec)]
+    if no_secrets and any(volume.type == "secret" for volume in spec.volumes):
+        found.append(f"spec.volumes: secret: {no_secrets}")
+    return found
 
 
 def _place(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
@@ -84,14 +88,15 @@ def _attachments(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
             yield f"volumes[{number}].type", why
     for name, value in spec.env.items():
         if isinstance(value, EnvFromSecret):
-            yield f"env.{name}", "secretFile: an engine shows every variable to whoever may ask it"
+            yield (
+                f"env.{name}",
+                "secretFile: an engine shows every variable to whoever may ask it; mount it: volumes of type secret",
+            )
 
 
 def _volume(volume: Volume) -> str | None:
     if volume.type == "sandboxPath":  # by its path on the host, in which the container may have planted a link
         return f"sandboxPath: the whole sandbox is at {SANDBOX} already"
-    if volume.type == "secret":
-        return "secret: an engine has secrets for swarms alone, and a file of the host's is not kept in memory"
     if volume.type == "image":
         return "image: engines before 28 mount none; have the files in the container's own image, or use type: mesos"
     return None if volume.type in _VOLUMES else f"an engine has no volumes of type {volume.type}"

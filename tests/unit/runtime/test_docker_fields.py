@@ -143,7 +143,7 @@ def spec(**written: Any) -> ContainerSpec:
 
 def body(**written: Any) -> dict[str, Any]:
     config = ContainerConfig(spec(**written), "1:abc", Path("/state/web/sandbox"), Path("/state/web/logs"))
-    return mapping.body("owner", config, gather(config).plain)
+    return mapping.body("owner", config, gather(config).plain, Path("/run/reconciler/secrets/web"))
 
 
 def paths() -> list[str]:

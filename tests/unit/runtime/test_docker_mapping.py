@@ -22,7 +22,7 @@ def config(**spec: Any) -> ContainerConfig:
 
 
 def body(**spec: Any) -> dict[str, Any]:
-    return mapping.body("owner", config(**spec), {})
+    return mapping.body("owner", config(**spec), {}, Path("/nowhere"))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_private_uts_namespace_has_a_name() -> None:
 
 def test_limits_and_what_is_given_back_when_they_go() -> None:
     limited = config(resources={"limits": {"memory": 1 << 26, "cpus": 0.5, "pids": 9}, "requests": {"cpus": 2}})
-    host = mapping.body("owner", limited, {})["HostConfig"]
+    host = mapping.body("owner", limited, {}, Path("/nowhere"))["HostConfig"]
     found = {key: host[key] for key in ("Memory", "MemorySwap", "CpuQuota", "CpuPeriod", "CpuShares", "PidsLimit")}
     assert found == {
         "Memory": 1 << 26,
