@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reconciler.runtime.isolators.isolator import Isolator
     from reconciler.runtime.launcher.launcher import Launcher
     from reconciler.runtime.mesos.measuring import Sample
+    from reconciler.runtime.provisioner.registry import Access
     from reconciler.runtime.settings import RuntimeSettings
     from reconciler.spec.model import ContainerSpec
 
@@ -98,7 +99,6 @@ Notify = Callable[[str], None]
 
 def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Containerizer:
     from reconciler.runtime.mesos.containerizer import MesosContainerizer
-    from reconciler.runtime.provisioner.registry import Access
 
     launcher, isolators, left_out = isolation.chain(settings)
     return MesosContainerizer(
@@ -110,9 +110,15 @@ def _mesos(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Conta
         notify=notify,
         left_out=left_out,
         hooks=settings.hooks,
-        access=Access(settings.insecure_registries, settings.registry_auth, settings.registry_mirrors),
+        access=_access(settings),
         image_backend=settings.image_provisioner_backend,
     )
+
+
+def _access(settings: RuntimeSettings) -> Access:
+    from reconciler.runtime.provisioner.registry import Access
+
+    return Access(settings.insecure_registries, settings.registry_auth, settings.registry_mirrors)
 
 
 def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Containerizer:
@@ -136,6 +142,7 @@ def _docker(settings: RuntimeSettings, fetcher: Fetcher, notify: Notify) -> Cont
         marks=marks,
         executors=Executors(marks, url, settings.runtime_dir, begin),
         secrets=Secrets(settings.runtime_dir),
+        access=_access(settings),
         no_secrets=why_none(in_container=settings.docker_agent_image is not None),
         owner=settings.owner,
         fetcher=fetcher,

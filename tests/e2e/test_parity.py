@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,13 +104,15 @@ def references(base: Path, host: str) -> dict[str, str]:
 
 def test_one_spec_runs_alike_natively_and_on_an_engine(world: World) -> None:
     spec = {"args": ["a b", "$A"], "env": {"B": "spec", "C": ""}, "hostname": "twin"}
-    with registry.running(world.base / "registry") as host:
+    with registry.running(world.base / "registry", guarded=True) as host:
+        auth = world.base / "auth.json"
+        auth.write_text(json.dumps({"auths": {host: {"auth": registry.SECRET}}}))
         found = references(world.base, host)
         for name, reference in found.items():
             for kind in ("mesos", "docker"):
                 image = {"reference": reference}
                 world.write(f"{name}-{kind}.yaml", document(f"{name}-{kind}", type=kind, image=image, **spec))
-        with world.agent():
+        with world.agent("--registry-auth", str(auth)):
             first = said(world, "layout-mesos")
             assert first[0] == "argv: /report [of the image] [a b] [$A]"
             assert {"A=image", "B=spec", "C=", "above", "writes in its sandbox"} <= set(first)

@@ -46,6 +46,7 @@ from reconciler.runtime.fetcher.fetcher import Fetcher
 from reconciler.runtime.hooks.hooks import Hooks
 from reconciler.runtime.isolators.isolator import Context, Isolator
 from reconciler.runtime.mesos.measuring import merged
+from reconciler.runtime.provisioner.registry import Access
 from reconciler.states import ContainerState, Reason
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class DockerContainerizer:
         executors: Executors,
         secrets: Secrets,
         no_secrets: str,
+        access: Access,
         owner: str,
         fetcher: Fetcher,
         notify: Callable[[str], None],
@@ -98,7 +100,7 @@ class DockerContainerizer:
             notify=notify,
             clock=clock,
         )
-        self._images = Images(engine)
+        self._images = Images(engine, access)
         self._lost = ""
         self._watching: asyncio.Task[None] | None = None
         self._look, self._looked = asyncio.Event(), asyncio.Event()

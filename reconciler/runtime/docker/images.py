@@ -6,17 +6,21 @@ One pull of an image at a time: the engine sees to that for its own, a lock for 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from reconciler.errors import Retryable
+from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.docker import loading
 from reconciler.runtime.docker.engine import Engine, Refused
 from reconciler.runtime.docker.image_names import local, name_of
+from reconciler.runtime.provisioner import references
 from reconciler.runtime.provisioner.manifests import BadImage
-from reconciler.runtime.provisioner.references import Local
+from reconciler.runtime.provisioner.references import Local, Remote
+from reconciler.runtime.provisioner.registry import Access
 from reconciler.runtime.threads import telling
 from reconciler.states import Reason
 
@@ -31,8 +35,8 @@ Say = Callable[[str], None]
 
 
 class Images:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, access: Access) -> None:
+        self._engine, self._access = engine, access
         self._loads: dict[str, asyncio.Lock] = {}
 
     async def provide(self, spec: ContainerSpec, say: Say) -> None:
@@ -65,8 +69,9 @@ class Images:
     async def _pull(self, image: str, say: Say) -> None:
         say(f"pulling {image}")
         try:
-            await self._engine.call(lambda api: _pull(api, image, say), PULL_SECONDS, "pulls")
-        except Refused as error:
+            auth = await asyncio.to_thread(_credentials, self._access, image)
+            await self._engine.call(lambda api: _pull(api, image, auth, say), PULL_SECONDS, "pulls")
+        except (Refused, BadImage, OSError) as error:
             raise Retryable(f"image {image} cannot be pulled: {error}", Reason.IMAGE_UNAVAILABLE) from error
 
     async def _load(self, found: Local, reference: str, image: str, say: Say) -> None:
@@ -87,11 +92,21 @@ class Images:
             stop.set()
 
 
-def _pull(api: Any, image: str, say: Say) -> None:
+def _credentials(access: Access, image: str) -> dict[str, str] | None:
+    """As an engine is given them; None: those of Docker's own configuration, if it has any."""
+    with contextlib.suppress(Terminal):  # the engine says what is wrong with the name
+        found = references.parse(image)
+        if isinstance(found, Remote) and (known := access.credentials(found.registry)) is not None:
+            user, _, password = base64.b64decode(known).decode().partition(":")
+            return {"username": user, "password": password}
+    return None
+
+
+def _pull(api: Any, image: str, auth: dict[str, str] | None, say: Say) -> None:
     """Its errors come in the stream, with a status of 200."""
     told, layers = time.monotonic(), dict[str, bool]()
     repository, tag = _parts(image)
-    for line in api.pull(repository, tag=tag, stream=True, decode=True):
+    for line in api.pull(repository, tag=tag, stream=True, decode=True, auth_config=auth):
         if "error" in line:
             raise Refused(500, str(line["error"]))
         if "id" in line:
