@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ def boxed(name: str, *command: str, **spec: object) -> str:
         "killPolicy": {"gracePeriod": "1s"},
     } | spec
     return document(name, **{field: value for field, value in whole.items() if value is not None})
+
+
+def crew_of(program: Path, python: str, tasks: Mapping[str, str], **spec: object) -> str:
+    """A custom executor that is fetched into the sandbox."""
+    argv = [python, f"/mnt/mesos/sandbox/{program.name}"]
+    executor = {"command": argv, "tasks": {name: {"shell": line} for name, line in tasks.items()}}
+    return boxed("crew", command=None, executor=executor, uris=[{"uri": program.as_uri()}], **spec)
 
 
 def inspected(server: engine.Server, world: World, name: str) -> dict[str, Any]:

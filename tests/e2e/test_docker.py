@@ -30,7 +30,7 @@ from tests.e2e.checks import (
     until,
 )
 from tests.e2e.conftest import live
-from tests.e2e.on_engine import boxed, executor, executors, inspected, private_bytes
+from tests.e2e.on_engine import boxed, crew_of, executor, executors, inspected, private_bytes
 from tests.e2e.world import CHECKOUT, World, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
@@ -386,17 +386,13 @@ def terminal(world: World, *arguments: str) -> Iterator[Terminal]:
 def test_a_custom_executor_is_the_containers_command(world: World, server: engine.Server) -> None:
     """The host's Python in the image, the executor fetched into the sandbox, where its socket is. A task is changed,
     the agent killed, a task fails unseen."""
-    program = (CHECKOUT / "examples" / "executors" / "several.py").as_uri()
+
     places = {"/usr": "/usr", "/usr/lib": "/lib", "/usr/lib64": "/lib64"}
-    python: dict[str, object] = {
-        "uris": [{"uri": program}],
-        "volumes": [{"type": "hostPath", "source": a, "target": b, "readOnly": True} for a, b in places.items()],
-    }
+    volumes = [{"type": "hostPath", "source": a, "target": b, "readOnly": True} for a, b in places.items()]
+    program = CHECKOUT / "examples/executors/several.py"
 
     def written(**tasks: str) -> str:
-        named = {name: {"shell": line} for name, line in tasks.items()}
-        argv = ["/usr/bin/python3", "/mnt/mesos/sandbox/several.py"]
-        return boxed("crew", command=None, executor={"command": argv, "tasks": named}, **python)
+        return crew_of(program, "/usr/bin/python3", tasks, volumes=volumes)
 
     go = "/mnt/mesos/sandbox/go"
     fails = f"until [ -e {go} ]; do sleep 0.1; done; /usr/bin/rm {go}; exit 5"

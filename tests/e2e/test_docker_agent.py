@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests import agent_image, engine, processes
-from tests.e2e.checks import eventually, exited, gone, instance, message_contains, not_restarted, plan_is_empty
+from tests.e2e.checks import eventually, exited, gone, instance, message_contains, not_restarted, payload, plan_is_empty
 from tests.e2e.conftest import live
-from tests.e2e.on_engine import boxed, inspected
-from tests.e2e.world import World, sleeper
+from tests.e2e.on_engine import boxed, crew_of, inspected
+from tests.e2e.world import CHECKOUT, World, sleeper
 
 pytestmark = [
     pytest.mark.root,
@@ -49,22 +49,30 @@ def start(world: World, server: engine.Server, name: str) -> None:
 def test_an_agent_in_a_container_is_killed_and_upgraded_and_nothing_notices(
     world: World, server: engine.Server
 ) -> None:
-    """Executors are containers of their own: an exit between two agents is known, one that is killed is replaced."""
+    """Executors are containers of their own: an exit between two agents is known, one that is killed is replaced. A
+    custom one goes on with its tasks."""
     until_told = "while [ ! -e /mnt/mesos/sandbox/go ]; do sleep 0.1; done; exit 7"
     world.write("web.yaml", boxed("web"))
     world.write("job.yaml", boxed("job", "sh", "-c", until_told, restartPolicy="Never"))
     world.write("native.yaml", sleeper("native"))
+    program = world.base / "several.py"
+    program.write_bytes((CHECKOUT / "examples/executors/several.py").read_bytes())
+    image = {"image": {"reference": agent_image.IMAGE, "pullPolicy": "Never"}}
+    tasks = {"web": "exec sleep 7021"}
+    world.write("crew.yaml", crew_of(program, "python3", tasks, **image))
     start(world, server, "agent")
     web = instance(world, "web", within=60)
     instance(world, "job", within=30)
+    crew = instance(world, "crew", within=30)
+    task = payload(world, "crew", ["sleep", "7021"])
     message_contains(world, "native", "no containerizer takes a container of type mesos")
-    eventually(lambda: executors(world, server).keys() == {"web", "job"}, "each has an executor", within=30)
+    eventually(lambda: executors(world, server).keys() == {"web", "job", "crew"}, "each has an executor", within=30)
     first, job = executors(world, server)["web"], inspected(server, world, "job")["Id"]
 
     server.api.kill("agent")
     assert web.alive and executors(world, server)["web"] == first
     (world.sandbox("job") / "go").touch()
-    eventually(lambda: executors(world, server).keys() == {"web"}, "the job's executor is done")
+    eventually(lambda: executors(world, server).keys() == {"web", "crew"}, "the job's executor is done")
     server.api.remove_container(job)
     server.api.remove_container(first, force=True)
 
@@ -72,11 +80,17 @@ def test_an_agent_in_a_container_is_killed_and_upgraded_and_nothing_notices(
     exited(world, "job", 7)
     eventually(lambda: executors(world, server).get("web", first) != first, "another executor", within=30)
     not_restarted(world, web)
+    world.write("crew.yaml", crew_of(program, "python3", tasks | {"beat": "exec sleep 7022"}, **image))
+    payload(world, "crew", ["sleep", "7022"])
+    not_restarted(world, crew)
+    assert processes.alive(task.pid, task.start)
     assert "with --docker-agent-image only docker" in world.reconciler("plan", world.specs).stderr
     world.delete("native.yaml")
     plan_is_empty(world)
-    world.delete("web.yaml")
+    for name in ("web", "crew"):
+        world.delete(f"{name}.yaml")
     gone(world, "web", web)
+    gone(world, "crew", crew)
     eventually(lambda: executors(world, server) == {}, "no executor is left")
 
 
