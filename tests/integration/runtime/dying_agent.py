@@ -15,9 +15,10 @@ from pathlib import Path
 
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, PassiveIsolator
+from tests import processes
 from tests.integration.runtime.world import World
 
-GRACE = 2.0
+GRACE = 2.0 * processes.PATIENCE
 
 
 class Stop(PassiveIsolator):

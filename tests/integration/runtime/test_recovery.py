@@ -257,7 +257,7 @@ async def test_a_cgroup_of_ours_with_a_process_and_no_record_is_destroyed(world:
         cgroups.write(directory, "cgroup.procs", process.pid)
     async with world.agent() as agent:
         assert agent.containerizer.containers() == []
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(5 * processes.PATIENCE) == -signal.SIGKILL
         assert world.cgroup_dirs() == []
 
 
@@ -320,7 +320,7 @@ async def die_at(agents: list[subprocess.Popen[str]], world: World, step: str, s
     process = started(command, stdout=subprocess.PIPE, text=True, cwd=root)
     agents.append(process)
     assert process.stdout is not None
-    line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 20)
+    line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 20 * processes.PATIENCE)
     assert line == f"at {step}\n"
     process.kill()
     process.wait()
