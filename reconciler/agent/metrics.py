@@ -43,6 +43,7 @@ OF_CONTAINER = (
     _Metric("memory_working_set_bytes", "memory_working_set_bytes", "Memory without the cache of inactive files."),
     _Metric("memory_peak_bytes", "memory_peak_bytes", "The most memory that was used at a time."),
     _Metric("memory_limit_bytes", "memory_limit_bytes", "Memory that it may use at most."),
+    _Metric("memory_oom_kills", "memory_oom_kills_total", "Processes that were killed for want of memory."),
     _Metric("swap_bytes", "swap_bytes", "Swap used."),
     _Metric("memory_swap_limit_bytes", "memory_swap_limit_bytes", "Memory and swap that it may use together."),
     _Metric("pids", "pids", "Processes and threads."),

@@ -19,7 +19,9 @@ from reconciler.errors import Unsupported
 from reconciler.runtime.containerizer import Usage
 from reconciler.runtime.isolators.controllers import ControllerIsolator, Place, below_usage, refuse_without
 from reconciler.runtime.isolators.isolator import Context, Limitation
+from reconciler.runtime.kernel import cgroups
 from reconciler.runtime.kernel.cgroups import ControlError
+from reconciler.runtime.launcher.cgroup_tree import LEAF
 from reconciler.spec.quantities import format_size
 from reconciler.states import Reason
 
@@ -81,7 +83,7 @@ _MEMORY: Mapping[int, _Memory] = {
         current="memory.current",
         peak="memory.peak",
         inactive="inactive_file",
-        oom=("memory.events.local", "_leaf/memory.events.local"),
+        oom=("memory.events.local", f"{LEAF}/memory.events.local"),
         together="memory.oom.group",
         reclaim="memory.reclaim",
         swap="memory.swap.max",
@@ -104,7 +106,8 @@ class MemoryIsolator(ControllerIsolator):
             return
         files = place.files
         if files.together is not None:
-            place.write(files.together, "1")
+            for directory in (place.directory, str(Path(place.directory).parent)):
+                _end_together(directory, files.together)
         place.write(files.request, files.unprotected if requests.memory is None else requests.memory)
         swap = self._swap(context, limits)
         old = place.number(files.swap)
@@ -143,6 +146,7 @@ class MemoryIsolator(ControllerIsolator):
             "memory_working_set_bytes": None if current is None else max(0, current - inactive),
             "memory_peak_bytes": place.number(place.files.peak),
             "memory_limit_bytes": place.number(place.files.limit),
+            "memory_oom_kills": _killed(place),
             **self._swap_usage(place),
         }
 
@@ -161,11 +165,30 @@ class MemoryIsolator(ControllerIsolator):
         place = self.place(context, "memory", _MEMORY)
         if place is None:
             return None
-        killed = sum(place.table(file).get("oom_kill", 0) for file in place.files.oom)
+        killed = _killed(place)
         if not killed:
             return None
         processes = "a process" if killed == 1 else f"{killed} processes"
         return Limitation(Reason.OUT_OF_MEMORY, f"the kernel killed {processes} for want of memory: {_bound(place)}")
+
+
+def _end_together(directory: str, file: str) -> None:
+    """v2: of a container whose memory runs out none of its processes is left over. The kernel ends the uppermost cgroup
+    that says so below the limit that was met (mem_cgroup_get_oom_group()), and what is nested in a container is to end
+    alone: from the first one on the container's own processes say it, which are a memory cgroup then."""
+    leaf = Path(directory, LEAF)
+    if not leaf.is_dir():
+        return
+    own = (leaf / file).exists()
+    if own:
+        cgroups.write(str(leaf), file, "1")
+    cgroups.write(directory, file, "0" if own else "1")
+
+
+def _killed(place: Place[_Memory]) -> int | None:
+    """How many of its own processes the kernel has killed for want of memory. None: it does not say."""
+    counts = [table["oom_kill"] for file in place.files.oom if "oom_kill" in (table := place.table(file))]
+    return sum(counts) if counts else None
 
 
 def _limit(place: Place[_Memory], limit: int) -> None:

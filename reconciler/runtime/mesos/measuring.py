@@ -127,6 +127,7 @@ _KEYS: Mapping[str, str] = {
     "memoryBytes": "memory_bytes",
     "workingSetBytes": "memory_working_set_bytes",
     "memoryPeakBytes": "memory_peak_bytes",
+    "memoryOomKills": "memory_oom_kills",
     "memoryLimitBytes": "memory_limit_bytes",
     "swapBytes": "swap_bytes",
     "memorySwapLimitBytes": "memory_swap_limit_bytes",

@@ -77,10 +77,23 @@ def test_no_cpu_limit_is_written_as_unlimited(tmp_path: Path, version: int, file
 
 def test_memory_is_written_exactly_in_the_words_of_v2(tmp_path: Path) -> None:
     at = context(tmp_path, memory_max="max", memory_low="", memory_current="4096")
-    (tmp_path / "memory.oom.group").touch()
     MemoryIsolator(host(2)).update(at, ResourceAmounts(memory=1000), ResourceAmounts(memory=12_345_678))
     assert (text(at, "memory.max"), text(at, "memory.low")) == ("12345678", "1000")
+
+
+def test_on_v2_what_is_nested_ends_alone_for_want_of_memory(tmp_path: Path) -> None:
+    """The cgroup of a container with others nested in it does not ask for a common end, that of its processes does."""
+    memory, shop, web = MemoryIsolator(host(2)), tmp_path / "shop", tmp_path / "shop/web"
+    (shop / "_leaf").mkdir(parents=True)
+    (shop / "memory.oom.group").touch()
+    at = context(shop, memory_max="max", memory_low="", memory_current="4096")
+    memory.update(at, NOTHING, NOTHING)
     assert text(at, "memory.oom.group") == "1"
+    (web / "_leaf").mkdir(parents=True)
+    for each in (shop / "_leaf", web):  # as the first nested container makes it
+        (each / "memory.oom.group").touch()
+    memory.update(context(web, memory_max="max", memory_low="", memory_current="4096"), NOTHING, NOTHING)
+    assert [(each / "memory.oom.group").read_text() for each in (shop, shop / "_leaf", web)] == ["0", "1", "1"]
 
 
 def test_on_v2_a_memory_limit_below_usage_is_not_written(tmp_path: Path) -> None:
