@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from reconciler.errors import ReconcilerError
 from reconciler.loop.values import Observed, Record
-from reconciler.runtime.containerizer import OF_DISK, OF_HUGE_PAGES, Containerizer, Usage, of_each
+from reconciler.runtime.containerizer import OF_DISK, OF_HUGE_PAGES, OF_INTERFACE, Containerizer, Usage, of_each
 from reconciler.runtime.kernel import block_devices, cpus
 from reconciler.spec.model import ContainerSpec, ResourceAmounts
 from reconciler.spec.quantities import format_size, parse_size
@@ -49,7 +49,7 @@ def drifted(spec: ContainerSpec, usage: Usage, disks: Mapping[str, str] = Mappin
         if not _same(wanted, present, field):
             found.append(f"{field} is limited to {_shown(field, present)}, not to {_shown(field, wanted)}")
     if spec.type != "docker":  # an engine gives these at the start or never
-        found += [*_of_disks(limits, usage, disks), *_of_huge_pages(limits, usage)]
+        found += [*_of_disks(limits, usage, disks), *_of_huge_pages(limits, usage), *_of_networks(limits, usage)]
     if strays := usage.get("strays"):
         found.append(f"{strays} of its processes moved out of its cgroup")
     return f"changed by somebody else: {', '.join(found)}" if found else ""
@@ -76,6 +76,15 @@ def _of_huge_pages(limits: ResourceAmounts, usage: Usage) -> Iterator[str]:
         if "limit_bytes" in figures and present != wanted:
             is_, not_ = (_shown("memory", value) for value in (present, wanted))
             yield f"hugepages.{page} is limited to {is_}, not to {not_}"
+
+
+def _of_networks(limits: ResourceAmounts, usage: Usage) -> Iterator[str]:
+    for interface, figures in of_each(usage, OF_INTERFACE).items():
+        for name in ("ingress", "egress"):
+            present, wanted = figures.get(f"{name}_limit"), getattr(limits.network, name, None)
+            if f"{name}_limit" in figures and present != wanted:
+                is_, not_ = (_shown("memory", value) for value in (present, wanted))
+                yield f"network.{name} of {interface} is limited to {is_}, not to {not_}"
 
 
 def _same(wanted: float | None, present: float | None, field: str) -> bool:

@@ -39,7 +39,7 @@ from reconciler.states import Reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reconciler.runtime.containerizer import ContainerConfig
+    from reconciler.runtime.containerizer import ContainerConfig, Usage
     from reconciler.runtime.network.record import Record
     from reconciler.spec.model import ContainerSpec, ResourceAmounts
 
@@ -143,6 +143,14 @@ class NetworkIsolator(NetworkUsage):
             with contextlib.closing(Namespace.of(context.first[0])) as namespace:
                 network_rates.enforce(namespace, asked)
             self._record.update(context.name, replace(held, request=asked))
+
+    def usage(self, context: Context) -> Usage:
+        found = dict(super().usage(context))
+        for held in self._record.of(context.name):
+            if held.attachment is not None and held.request.limited and context.first:
+                with contextlib.closing(Namespace.of(context.first[0])) as namespace:
+                    found |= network_rates.in_force(namespace, held.request)
+        return found
 
     def every(self, context: Context) -> float | None:
         return min((held.interval for held in self._record.of(context.name)), default=None)

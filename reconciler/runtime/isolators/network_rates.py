@@ -13,6 +13,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable
+from reconciler.runtime.containerizer import OF_INTERFACE
 from reconciler.runtime.kernel import traffic_control
 from reconciler.runtime.kernel.rtnetlink import Rtnetlink
 from reconciler.states import Reason
@@ -20,6 +21,8 @@ from reconciler.states import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from reconciler.runtime.containerizer import Usage
+    from reconciler.runtime.kernel.rtnetlink import Link
     from reconciler.runtime.network.driver import Request
     from reconciler.runtime.network.namespaces import Namespace
     from reconciler.spec.model import ContainerSpec
@@ -51,12 +54,33 @@ def enforce(namespace: Namespace, request: Request) -> None:
     inside = namespace.inside()
     own = next(link for link in inside.links() if link.name == request.ifname)
     with Rtnetlink() as here:
-        end = next((link for link in here.links() if link.index == own.peer and link.peer == own.index), None)
-        if end is None or end.kind != "veth":
+        if (end := _end(here, own)) is None:
             what = f"{request.ifname} has no end on the host: it is of type {own.kind or 'device'}"
             raise Retryable(f"spec.{FIELD}: network {request.network} cannot be limited: {what}", Reason.LAUNCH_FAILED)
         _limit(here, end.index, request.ingress)
     _limit(inside, own.index, request.egress)
+
+
+def in_force(namespace: Namespace, request: Request) -> Usage:
+    """ingress_limit and egress_limit of its interface, in bytes per second; nothing for one that is not there. Raises
+    OSError."""
+    inside = namespace.inside()
+    own = next((link for link in inside.links() if link.name == request.ifname), None)
+    if own is None:
+        return {}
+    with Rtnetlink() as here:
+        end = _end(here, own)
+        rates = {
+            "ingress_limit": None if end is None else traffic_control.rate(here, end.index),
+            "egress_limit": traffic_control.rate(inside, own.index),
+        }
+    return {f"{OF_INTERFACE}{request.ifname}.{which}": rate for which, rate in rates.items()}
+
+
+def _end(here: Rtnetlink, own: Link) -> Link | None:
+    """The host's of its pair."""
+    pairs = (link for link in here.links() if link.index == own.peer and link.peer == own.index)
+    return next((link for link in pairs if link.kind == "veth"), None)
 
 
 def _limit(link: Rtnetlink, index: int, rate: int | None) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import struct
 
-from reconciler.runtime.kernel.netlink import Message, attribute
+from reconciler.runtime.kernel.netlink import Message, attribute, attributes
 from reconciler.runtime.kernel.rtnetlink import Rtnetlink
 
-_NEWQDISC, _DELQDISC = 36, 37
+_NEWQDISC, _DELQDISC, _GETQDISC = 36, 37, 38
 _REPLACE, _CREATE = 0x100, 0x400
 _ROOT = 0xFFFFFFFF
 _TCA_KIND, _TCA_OPTIONS = 1, 2
@@ -35,6 +35,20 @@ def limit(link: Rtnetlink, index: int, rate: int | None) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL):  # there was none
             raise
+
+
+def rate(link: Rtnetlink, index: int) -> int | None:
+    """The limit in force, as `limit` takes it; None for none, and for one that is no token bucket."""
+    for body in link.dump(_GETQDISC, _head(index)):
+        of, parent = struct.unpack_from("=4xi4xI", body)
+        told = attributes(body[20:])
+        if of != index or parent != _ROOT or told.get(_TCA_KIND) != b"tbf\0":
+            continue
+        options = attributes(told.get(_TCA_OPTIONS, b""))
+        if _RATE64 in options:
+            return int(struct.unpack("=Q", options[_RATE64])[0])
+        return int(struct.unpack_from("=8xI", options[_PARMS])[0])
+    return None
 
 
 def _bucket(index: int, rate: int) -> Message:

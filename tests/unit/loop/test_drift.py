@@ -17,8 +17,8 @@ from tests.unit.loop.values import NOW, desired, record, recorded, spec, status
 MIB = 1 << 20
 
 
-def limited(**limits: float | str) -> ContainerSpec:
-    return spec("web").model_copy(update={"resources": Resources(limits=ResourceAmounts(**limits))})
+def limited(**limits: object) -> ContainerSpec:
+    return spec("web").model_copy(update={"resources": Resources(limits=ResourceAmounts.model_validate(limits))})
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,11 @@ def test_it_is_put_right_in_place() -> None:
     found = plan(desired(one), recorded(record(one)), observed, NOW)
     assert [(each.op, each.change) for each in found.actions] == [(Op.UPDATE, ChangeClass.LIVE)]
     assert plan(desired(one), recorded(record(one)), replace(observed, drift={}), NOW).actions == ()
+
+
+def test_a_rate_of_a_network_that_is_another_is_named_with_its_interface() -> None:
+    asked = limited(network={"ingress": MIB})
+    there: Usage = {"interface.eth0.ingress_limit": MIB, "interface.eth0.egress_limit": None, "interface.lo.sent": 1}
+    assert drifted(asked, there) == ""
+    gone: Usage = {**there, "interface.eth0.ingress_limit": None}
+    assert "network.ingress of eth0 is limited to nothing, not to 1Mi" in drifted(asked, gone)
