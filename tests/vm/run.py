@@ -33,6 +33,8 @@ _DISK = (
     "modprobe -aq loop ext4; mkdir /run/vm && truncate -s 1G /run/vm.img && mkfs.ext4 -q /run/vm.img"
     " && mount -t ext4 -o loop /run/vm.img /run/vm && chmod 1777 /run/vm"
 )
+# a test that launches containers takes about so many times as long as one that does not
+_LAUNCHES, _LAUNCH = re.compile("/(runtime|rootfs)/"), 20
 _DONE = re.compile(rb"vm-tests-exit=(\d+)")
 
 
@@ -59,7 +61,7 @@ def _output(*command: str) -> str:
 
 
 def shares(arguments: list[str], machines: int) -> list[list[str]]:
-    """What pytest is told in each machine: the files with a test marked `vm`, about as many tests for each machine.
+    """What pytest is told in each machine: the files with a test marked `vm`, about as much work for each machine.
 
     A file is never split: to import one in there takes as long as a test. What is imported here to count them is
     compiled by that, for the machines, too.
@@ -74,11 +76,12 @@ def shares(arguments: list[str], machines: int) -> list[list[str]]:
     if arguments:
         return [arguments]
     dealt: list[list[str]] = [[] for _ in range(machines)]
-    counts = [0] * machines
-    for path, count in sorted(tests.items(), key=lambda item: -int(item[1])):
-        least = counts.index(min(counts))
+    work = {path: int(count) * (_LAUNCH if _LAUNCHES.search(path) else 1) for path, count in tests.items()}
+    loads = [0] * machines
+    for path in sorted(work, key=lambda path: -work[path]):
+        least = loads.index(min(loads))
         dealt[least].append(path)
-        counts[least] += int(count)
+        loads[least] += work[path]
     return [share for share in dealt if share]
 
 
