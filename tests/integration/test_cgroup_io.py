@@ -125,3 +125,6 @@ def test_a_weight_is_given_to_the_scheduler_and_refused_where_it_has_none(tree: 
     assert f"{number} 50" in weigh(default=100, disk=50)
     assert number not in weigh(default=100)
     assert number not in weigh()
+    if place.text("io.weight"):  # iocost's, the spec's own scale
+        weigh(default=300)
+        assert place.text("io.weight").splitlines()[0] == "default 300"

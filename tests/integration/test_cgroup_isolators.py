@@ -107,6 +107,21 @@ def test_exact_cpu_amounts_are_read_back_and_taken_away_in_place(tree: CgroupTre
     assert cpu.usage(at)["cpu_limit"] is None
 
 
+@pytest.mark.parametrize(
+    ("cpus", "shares", "weight"), [(0.01, 10, 4), (0.5, 512, 59), (1, 1024, 100), (8, 8192, 532), (None, 1024, 100)]
+)
+def test_a_request_of_cpus_is_what_the_kernel_weighs_by(
+    tree: CgroupTree, cpus: float | None, shares: int, weight: int
+) -> None:
+    cpu, at = CpuIsolator(tree.map), context(tree)
+    cpu.update(at, ResourceAmounts(cpus=4), NOTHING)
+    cpu.update(at, ResourceAmounts(cpus=cpus), NOTHING)
+    hierarchy = tree.map.hierarchy_of("cpu")
+    assert hierarchy is not None
+    file, expected = ("cpu.shares", shares) if hierarchy.version == 1 else ("cpu.weight", weight)
+    assert cgroups.read(at.cgroups[hierarchy.name], file) == str(expected)
+
+
 def test_a_busy_process_is_throttled_to_its_cpu_limit(tree: CgroupTree) -> None:
     cpu, at = CpuIsolator(tree.map), context(tree)
     cpu.update(at, NOTHING, ResourceAmounts(cpus=0.1))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FIELD = "resources.limits.memory"
 FIELD_SWAP = "resources.limits.memorySwap"
+WATCH_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class _Memory:
     inactive:     key of memory.stat: file cache that costs nothing to give up
     oom:          files with a count `oom_kill` of processes killed in that very cgroup; on v2 the leaf counts for
                   itself once a nested container has made it a memory cgroup
+    met:          files of one number (v1) or with a count `oom`, above 0 once a limit of this very cgroup was met
     together:     file that makes the kernel kill the whole cgroup instead of one process, None where it cannot
     reclaim:      file that gives usage back on demand, where the kernel does not do so before refusing a limit
     swap:         file of the limit on swap, on v1 on memory and swap together, which is never below the one on memory;
@@ -54,6 +56,7 @@ class _Memory:
     peak: str
     inactive: str
     oom: tuple[str, ...]
+    met: tuple[str, ...]
     together: str | None
     reclaim: str | None
     swap: str
@@ -70,6 +73,7 @@ _MEMORY: Mapping[int, _Memory] = {
         peak="memory.max_usage_in_bytes",
         inactive="total_inactive_file",
         oom=("memory.oom_control",),
+        met=("memory.failcnt", "memory.memsw.failcnt"),
         together=None,
         reclaim=None,
         swap="memory.memsw.limit_in_bytes",
@@ -84,6 +88,7 @@ _MEMORY: Mapping[int, _Memory] = {
         peak="memory.peak",
         inactive="inactive_file",
         oom=("memory.events.local", f"{LEAF}/memory.events.local"),
+        met=("memory.events.local",),
         together="memory.oom.group",
         reclaim="memory.reclaim",
         swap="memory.swap.max",
@@ -158,6 +163,16 @@ class MemoryIsolator(ControllerIsolator):
         bound = place.number(place.files.limit)
         both = None if limit is None or bound is None else bound + limit
         return {"swap_bytes": place.number(place.files.swap_current), "memory_swap_limit_bytes": both}
+
+    def every(self, context: Context) -> float | None:
+        """Where there is no limit nobody meets one."""
+        place = self.place(context, "memory", _MEMORY)
+        return WATCH_SECONDS if place is not None and any(_limits(place)) else None
+
+    def watch(self, context: Context) -> Limitation | None:
+        """A process was killed and the container goes on: said for the rest of the run."""
+        found = self.limitation(context)
+        return None if found is None else replace(found, ends=False)
 
     def limitation(self, context: Context) -> Limitation | None:
         """Whether the kernel killed processes of this run for want of memory. Which ones cannot be told: only with a
@@ -240,14 +255,28 @@ def _refused(limit: int, current: int, old: int | None) -> Exception:
 
 
 def _bound(place: Place[_Memory]) -> str:
-    """The nearest limit that the container was under, its own or of what it is nested in, and the peak there."""
+    """The limit that was met, its own or of what it is nested in, and the peak there; the nearest when none of those that
+    are left was."""
+    found = list(_limits(place))
+    if not found:
+        return "no limit of its own, the machine had none left"
+    at, limit = next(((at, limit) for at, limit in found if _met(at)), found[0])
+    peak = at.number(at.files.peak)
+    reached = f"at most {format_size(peak)} of " if peak is not None else ""
+    whose = "" if at.directory == place.directory else f" (of {Path(at.directory).name}, around it)"
+    return f"{reached}the limit of {format_size(limit)} used{whose}"
+
+
+def _limits(place: Place[_Memory]) -> Iterator[tuple[Place[_Memory], int]]:
+    """Its own and those of what is around it, from the inside out: where, and how much."""
     directory = Path(place.directory)
     while (directory / place.files.limit).exists():
         at = Place(str(directory), place.files)
-        limit, peak = at.number(place.files.limit), at.number(place.files.peak)
+        limit = at.number(place.files.limit)
         if limit is not None:
-            reached = f"at most {format_size(peak)} of " if peak is not None else ""
-            whose = "" if str(directory) == place.directory else f" (of {directory.name}, around it)"
-            return f"{reached}the limit of {format_size(limit)} used{whose}"
+            yield at, limit
         directory = directory.parent
-    return "no limit of its own, the machine had none left"
+
+
+def _met(at: Place[_Memory]) -> bool:
+    return any(at.table(file).get("oom") or (at.files is _MEMORY[1] and at.number(file)) for file in at.files.met)

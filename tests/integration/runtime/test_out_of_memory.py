@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import time
 
 import pytest
 
+from reconciler.runtime.isolators import cgroups_mem
 from reconciler.runtime.kernel import cgroups
 from reconciler.states import Reason
 from tests import processes
-from tests.integration.runtime.world import World
+from tests.integration.runtime.world import SECONDS, World
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup, pytest.mark.vm]
 
@@ -21,7 +24,7 @@ SLEEP = ["sleep", "1000"]
     ("around", "own", "says"),
     [
         ("64Mi", {"limits": {"memory": "24Mi"}}, "24Mi of the limit of 24Mi used"),
-        ("64Mi", {}, "64Mi of the limit of 64Mi used (of shop, around it)"),
+        ("64Mi", {"limits": {"memory": "4Gi"}}, "64Mi of the limit of 64Mi used (of shop, around it)"),
     ],
     ids=["its own limit", "the limit around it"],
 )
@@ -41,8 +44,9 @@ async def test_what_is_nested_ends_alone_and_is_the_one_of_whom_it_is_said(
             assert (await agent.containerizer.usage(name) or {})["memory_oom_kills"] == 0
 
 
-async def test_a_process_that_is_not_the_first(world: World) -> None:
-    """On v1 the kernel ends it alone, and the container goes on; on v2 the container's processes end together."""
+async def test_a_process_that_is_not_the_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On v1 the kernel ends it alone, and the container goes on and says so; on v2 its processes end together."""
+    monkeypatch.setattr(cgroups_mem, "WATCH_SECONDS", 0.05)
     hierarchy = cgroups.read_map().hierarchy_of("memory")
     assert hierarchy is not None
     async with world.agent() as agent:
@@ -55,6 +59,11 @@ async def test_a_process_that_is_not_the_first(world: World) -> None:
             return
         await agent.says("job", "after")
         assert (await agent.containerizer.usage("job") or {})["memory_oom_kills"] == 1
+        said = "the kernel killed a process for want of memory: at most 24Mi of the limit of 24Mi used"
+        deadline = time.monotonic() + SECONDS
+        while said not in (await agent.status("job")).message:
+            assert time.monotonic() < deadline, "it is said"
+            await asyncio.sleep(0.01)
         await agent.containerizer.kill("job", signal.SIGTERM)
         ended = await agent.ended("job")
         assert (ended.signal, ended.oom_killed) == (signal.SIGTERM, True)

@@ -139,11 +139,13 @@ def test_oom_kills_are_those_of_the_container_itself_and_its_leaf(tmp_path: Path
     assert "killed 3 processes" in found.message and "1Mi of the limit of 1Mi" in found.message
 
 
-def test_an_oom_names_the_limit_around_when_there_is_no_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [9223372036854771712, 2 << 20], ids=["without one", "not met"])
+def test_an_oom_names_the_limit_around_when_its_own_was_not_met(tmp_path: Path, own: int) -> None:
     nested = tmp_path / "shop" / "web"
     nested.mkdir(parents=True)
     (nested.parent / "memory.limit_in_bytes").write_text("1048576")
-    at = context(nested, memory_oom_control="oom_kill 1", memory_limit_in_bytes="9223372036854771712")
+    (nested.parent / "memory.memsw.failcnt").write_text("7")
+    at = context(nested, memory_oom_control="oom_kill 1", memory_limit_in_bytes=str(own), memory_failcnt="0")
     found = MemoryIsolator(host(1)).limitation(at)
     assert found is not None and "limit of 1Mi used (of shop, around it)" in found.message
 
