@@ -70,7 +70,7 @@ class Reason(StrEnum):
     EXECUTOR_REGISTRATION_TIMEOUT = "ExecutorRegistrationTimeout"
     EXECUTOR_REREGISTRATION_TIMEOUT = "ExecutorReregistrationTimeout"
     # why a name is not run
-    NOT_SUPPORTED_YET = "NotSupportedYet"
+    NOT_SUPPORTED = "NotSupported"
     NOT_ON_THIS_LAUNCHER = "NotOnThisLauncher"
     NO_CONTAINERIZER = "NoContainerizer"
     IMAGE_UNAVAILABLE = "ImageUnavailable"

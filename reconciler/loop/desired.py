@@ -226,7 +226,7 @@ def _tell_of_rivals(name: str, chosen: _Claim, claims: list[_Claim], draft: _Dra
 
 
 def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
-    """Ask for the document's containers, but for those that cannot be run yet and what is below them."""
+    """Ask for the document's containers, but for those that cannot be run and what is below them."""
     for spec in document.containers:
         judged = _judge(Keyed((document, spec), (claim.file, claim.sha256, spec.name)))
         origin = draft.origin(claim.file, judged.line)
@@ -242,7 +242,7 @@ def _accept(claim: _Claim, document: Document, draft: _Draft) -> None:
             draft.refuse(spec.name, Status.BLOCKED, Reason.PARENT_NOT_RUNNING, message, origin)
         elif judged.missing:
             message = "; ".join(f"{claim.file}:{line}:{column}: {text}" for line, column, text in judged.missing)
-            draft.refuse(spec.name, Status.BLOCKED, Reason.NOT_SUPPORTED_YET, message, origin)
+            draft.refuse(spec.name, Status.BLOCKED, Reason.NOT_SUPPORTED, message, origin)
         elif unread := tuple(_unread(claim, document, spec, draft.contents)):
             draft.refuse(spec.name, Status.BLOCKED, Reason.FILE_UNREADABLE, "; ".join(unread), origin)
         elif (taken := draft.ports.taken(spec)) is not None:

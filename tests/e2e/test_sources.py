@@ -200,12 +200,12 @@ def test_a_pipe_a_dangling_link_and_a_linked_directory_are_ignored_and_listed(wo
             assert path in answer.stdout + answer.stderr
 
 
-def test_what_does_not_work_yet_is_blocked_with_its_place(world: World) -> None:
-    """A field whose runtime does not exist is refused, never silently ignored."""
+def test_what_nothing_can_carry_out_is_blocked_with_its_place(world: World) -> None:
+    """It is refused, never silently ignored."""
     world.write("web.yaml", document("web", command=["true"], resources={"requests": {"disk": "1Mi"}}))
     with world.agent():
         row = state(world, "web", "Blocked")
-        assert row["reason"] == "NotSupportedYet"
+        assert row["reason"] == "NotSupported"
         assert "requests.disk" in row["message"] and "web.yaml:" in row["message"]
 
 

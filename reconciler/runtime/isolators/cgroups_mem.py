@@ -255,8 +255,8 @@ def _refused(limit: int, current: int, old: int | None) -> Exception:
 
 
 def _bound(place: Place[_Memory]) -> str:
-    """The limit that was met, its own or of what it is nested in, and the peak there; the nearest when none of those that
-    are left was."""
+    """The limit that was met, its own or of what it is nested in, and the peak there; if none of today's was, the
+    nearest."""
     found = list(_limits(place))
     if not found:
         return "no limit of its own, the machine had none left"

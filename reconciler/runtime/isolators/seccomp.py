@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from reconciler.errors import Retryable, Terminal
+from reconciler.errors import Retryable, Unsupported
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, PassiveIsolator, Support
 from reconciler.runtime.kernel import seccomp
@@ -50,7 +50,7 @@ class SeccompIsolator(PassiveIsolator):
         machine, release = os.uname().machine, os.uname().release
         if machine not in seccomp.MACHINES:
             known = ", ".join(seccomp.MACHINES)
-            raise Terminal(f"{_FIELD}: there are filters for {known} only, this is {machine}; use unconfined")
+            raise Unsupported(f"{_FIELD}: there are filters for {known} only, this is {machine}; use unconfined")
         data = DEFAULT.read_bytes() if security.seccomp == "default" else _read(security.seccomp)
         setting = Setting(machine, _kernel(release), self._capabilities(security))
         try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from reconciler.errors import Terminal
+from reconciler.errors import Terminal, Unsupported
 from reconciler.spec.targets import normal
 from reconciler.states import Reason
 
@@ -89,7 +89,7 @@ def woven(config: ContainerConfig, info: LaunchInfo, sandbox: str) -> list[Step]
     for step in info.steps:
         steps += found.pop(str(step["name"])) if step["op"] == _PLACE else [dict(step)]
     if "take" in found and any(not each.mount.cover for each in placed):
-        raise Terminal("spec.volumes: need the isolator filesystem/linux; add it to --isolation", Reason.INVALID_SPEC)
+        raise Unsupported("spec.volumes: need the isolator filesystem/linux; add it to --isolation")
     return steps
 
 
@@ -99,12 +99,12 @@ def _wanted(config: ContainerConfig, info: LaunchInfo) -> Iterator[tuple[str, st
         field = f"spec.volumes[{number}]"
         if number not in info.volumes:
             isolator = ISOLATORS[volume.type]
-            raise Terminal(f"{field}.type: needs the isolator {isolator}; add it to --isolation", Reason.INVALID_SPEC)
+            raise Unsupported(f"{field}.type: needs the isolator {isolator}; add it to --isolation")
         if (mount := info.volumes[number]) is not None:
             yield field, volume.target, mount
     if config.image_volumes.keys() - info.nodes.keys():
         isolator = ISOLATORS["image"]
-        raise Terminal(f"the image's volumes need the isolator {isolator}; add it to --isolation", Reason.INVALID_SPEC)
+        raise Unsupported(f"the image's volumes need the isolator {isolator}; add it to --isolation")
     for target, mount in info.nodes.items():
         yield f"the image's volume {target}" if target in config.image_volumes else "spec.devices", target, mount
 

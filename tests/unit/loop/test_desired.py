@@ -16,7 +16,7 @@ from tests.unit.loop.values import desire_files, document, record, spec
 def no_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if terminals could not be given yet, whatever else can by now."""
     monkeypatch.setattr(
-        "reconciler.loop.desired.unsupported", lambda one: (("tty", "tty is not supported yet"),) if one.tty else ()
+        "reconciler.loop.desired.unsupported", lambda one: (("tty", "tty is not supported"),) if one.tty else ()
     )
 
 
@@ -82,8 +82,8 @@ def test_a_vanished_file_of_a_settled_listing_is_not_asked_for() -> None:
 def test_an_unsupported_field_is_named_with_its_place() -> None:
     found = desire_files({"web.yaml": document("web", "command: [x]\ntty: true")})
     refusal = found.refusals["web"]
-    assert (refusal.status, refusal.reason) == (Status.BLOCKED, Reason.NOT_SUPPORTED_YET)
-    assert refusal.message == "web.yaml:6:3: tty is not supported yet"
+    assert (refusal.status, refusal.reason) == (Status.BLOCKED, Reason.NOT_SUPPORTED)
+    assert refusal.message == "web.yaml:6:3: tty is not supported"
 
 
 @pytest.mark.usefixtures("no_terminals")
@@ -93,7 +93,7 @@ def test_an_unsupported_nested_container_blocks_itself_and_what_is_below_it() ->
     found = desire_files({"pod.yaml": document("shop", body)})
     assert list(found.containers) == ["shop"]
     assert {name: refusal.reason for name, refusal in found.refusals.items()} == {
-        "shop.web": Reason.NOT_SUPPORTED_YET,
+        "shop.web": Reason.NOT_SUPPORTED,
         "shop.web.log": Reason.PARENT_NOT_RUNNING,
     }
 
