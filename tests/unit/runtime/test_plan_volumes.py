@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import Terminal
+from reconciler.errors import Terminal, Unsupported
 from reconciler.runtime.isolators.filesystem import FilesystemLinuxIsolator
 from reconciler.runtime.isolators.filesystem_rootfs import SANDBOX
 from reconciler.runtime.isolators.isolator import Context, Mount
@@ -82,5 +82,5 @@ def test_targets_that_this_place_refuses(volumes: list[dict[str, Any]], own_root
 
 
 def test_a_volume_that_no_isolator_mounts_is_an_error() -> None:
-    with pytest.raises(Terminal, match=r"spec.volumes\[1\].type: needs the isolator volume/host_path"):
+    with pytest.raises(Unsupported, match=r"spec.volumes\[1\].type: needs the isolator volume/host_path"):
         plan([host("x"), host("y")], lacking=1)
