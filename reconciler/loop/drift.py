@@ -52,6 +52,8 @@ def drifted(spec: ContainerSpec, usage: Usage, disks: Mapping[str, str] = Mappin
         found += [*_of_disks(limits, usage, disks), *_of_huge_pages(limits, usage), *_of_networks(limits, usage)]
     if strays := usage.get("strays"):
         found.append(f"{strays} of its processes moved out of its cgroup")
+    if taken := usage.get("network_taken"):
+        found.append(f"{taken} of the settings of its networks taken away")
     return f"changed by somebody else: {', '.join(found)}" if found else ""
 
 

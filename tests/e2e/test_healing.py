@@ -141,16 +141,31 @@ def test_a_file_that_cannot_be_executed_is_a_failed_launch_of_126(world: World) 
 
 
 def test_a_limit_that_somebody_changed_is_put_back_without_a_restart(world: World) -> None:
-    """Written to the cgroup behind our back; the cause is told."""
-    world.write("web.yaml", sleeper("web", resources={"limits": {"memory": "64Mi", "pids": 50}}))
+    """Written to the cgroup behind our back, or to the links of its network; the cause is told."""
+    limits = {"memory": "64Mi", "pids": 50, "network": {"egress": "1Mi"}}
+    connected = {"namespaces": {"network": "private"}, "networks": [{"name": "bridge"}]}
+    world.write("web.yaml", sleeper("web", resources={"limits": limits}, **connected))
+
+    def inside(*command: str) -> str:
+        return world.nursery.run(["nsenter", f"--net=/proc/{before.pid}/ns/net", *command]).stdout
+
     with world.agent():
         before = instance(world, "web")
+        assert (network := inside("ip", "-o", "address", "show", "scope", "global")) and "tbf" in inside("tc", "qdisc")
+        inside("tc", "qdisc", "del", "dev", "eth0", "root")
+        inside("ip", "address", "flush", "dev", "eth0")
         directory = world.rows()["web"]["cgroups"]["pids"]
         limited(world, "web", "50", "pids.max")
         Path(directory, "pids.max").write_text("max")
         limited(world, "web", "50", "pids.max", within=30)
+        eventually(lambda: "tbf" in inside("tc", "qdisc"), "what it sends is limited again", within=30)
+        assert inside("ip", "-o", "address", "show", "scope", "global") == network
+        assert "default via" in inside("ip", "route")
         not_restarted(world, before)
-    assert "pids is limited to nothing, not to 50" in world.succeed("events", "web")
+    told = world.succeed("events", "web")
+    for change in ("pids is limited to nothing, not to 50", "network.egress of eth0 is limited to nothing, not to 1Mi"):
+        assert change in told
+    assert "of the settings of its networks taken away" in told
 
 
 def test_a_process_that_somebody_moved_out_of_its_cgroup_is_moved_back(world: World) -> None:

@@ -30,8 +30,9 @@ from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Li
 from reconciler.runtime.isolators.network_etc import Etc
 from reconciler.runtime.isolators.network_usage import NetworkUsage
 from reconciler.runtime.kernel import proc
+from reconciler.runtime.kernel.rtnetlink import Rtnetlink
 from reconciler.runtime.network import firewall
-from reconciler.runtime.network.driver import Held, NetworkDriver, Port, Request
+from reconciler.runtime.network.driver import Attachment, Held, NetworkDriver, Port, Request
 from reconciler.runtime.network.namespaces import Namespace, Namespaces
 from reconciler.spec.namespaces import Sharing, effective
 from reconciler.states import Reason
@@ -135,22 +136,35 @@ class NetworkIsolator(NetworkUsage):
             self._attach(context, namespace)
 
     def update(self, context: Context, requests: ResourceAmounts, limits: ResourceAmounts) -> None:
+        """And gives back what somebody took of its networks."""
         ingress, egress = _rates(limits)
-        for held in self._record.of(context.name):
+        for held, attachment, here, namespace in self._looked_into(context):
+            taken = self._named(held.driver).taken(held.request, attachment, here, namespace.inside())
+            for link, messages in zip((here, namespace.inside()), taken, strict=True):
+                link.carry_out(*messages)
             asked = replace(held.request, ingress=ingress, egress=egress)
-            if held.attachment is None or not (asked.limited or held.request.limited):
-                continue
-            with contextlib.closing(Namespace.of(context.first[0])) as namespace:
+            if asked.limited or held.request.limited:
                 network_rates.enforce(namespace, asked)
-            self._record.update(context.name, replace(held, request=asked))
+                self._record.update(context.name, replace(held, request=asked))
 
     def usage(self, context: Context) -> Usage:
-        found = dict(super().usage(context))
-        for held in self._record.of(context.name):
-            if held.attachment is not None and held.request.limited and context.first:
-                with contextlib.closing(Namespace.of(context.first[0])) as namespace:
-                    found |= network_rates.in_force(namespace, held.request)
-        return found
+        """With what is in force, which is compared with what is asked for (`loop/drift.py`)."""
+        used = dict(super().usage(context))
+        with contextlib.suppress(OSError):  # it has just ended
+            for held, attachment, here, namespace in self._looked_into(context):
+                taken = self._named(held.driver).taken(held.request, attachment, here, namespace.inside())
+                used["network_taken"] = (used.get("network_taken") or 0) + sum(map(len, taken))
+                if held.request.limited:
+                    used |= network_rates.in_force(namespace, held.request)
+        return used
+
+    def _looked_into(self, context: Context) -> Iterator[tuple[Held, Attachment, Rtnetlink, Namespace]]:
+        """What a container that runs is attached to, with the host's links and its own."""
+        held = [(each, each.attachment) for each in self._record.of(context.name) if each.attachment is not None]
+        if held and context.first:
+            with contextlib.closing(Namespace.of(context.first[0])) as namespace, Rtnetlink() as here:
+                for each, attachment in held:
+                    yield each, attachment, here, namespace
 
     def every(self, context: Context) -> float | None:
         return min((held.interval for held in self._record.of(context.name)), default=None)

@@ -49,7 +49,8 @@ class Netlink:
             number = next(self._numbers)
             waiting[number] = what
             packet += _message(kind, flags | _REQUEST | _ACK, number, payload)
-        self._socket.send(packet)
+        if packet:
+            self._socket.send(packet)
         failed: dict[int, OSError] = {}
         while waiting:
             for kind, number, payload in _messages(self._socket.recv(_ANSWER)):

@@ -53,12 +53,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """to None: everywhere. protocol: who made it, RTPROT_*."""
+    """to None: everywhere. protocol: who made it, RTPROT_*. version: of IP."""
 
     to: Network | None
     index: int | None
     table: int
     protocol: int
+    version: int
 
 
 class Rtnetlink(Netlink):
@@ -117,7 +118,7 @@ class Rtnetlink(Netlink):
     def routes(self) -> list[Route]:
         found = []
         for body in self.dump(_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
-            _, prefix, _, _, table, protocol, _, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
+            family, prefix, _, _, table, protocol, _, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
             if kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
                 continue
             told = attributes(body[12:])
@@ -125,7 +126,8 @@ class Rtnetlink(Netlink):
             if _RTA_TABLE in told:
                 table = struct.unpack("=I", told[_RTA_TABLE])[0]
             network = _network(ip_address(to), prefix) if to else None
-            found.append(Route(network, struct.unpack("=I", link)[0] if link else None, table, protocol))
+            index, version = struct.unpack("=I", link)[0] if link else None, 4 if family == socket.AF_INET else 6
+            found.append(Route(network, index, table, protocol, version))
         return found
 
 
@@ -156,6 +158,12 @@ def alias(name: str, text: str) -> Message:
 
 def up(index: int) -> Message:
     return "up", _SETLINK, 0, struct.pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP)
+
+
+def port_of(index: int, master: int) -> Message:
+    """A port of that bridge."""
+    head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    return "port of a bridge", _SETLINK, 0, head + attribute(_IFLA_MASTER, struct.pack("=I", master))
 
 
 def port_disabled(index: int) -> Message:

@@ -21,11 +21,13 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, Retryable
 from reconciler.runtime.kernel import rtnetlink, sysctls
-from reconciler.runtime.kernel.rtnetlink import Network, Rtnetlink
+from reconciler.runtime.kernel.netlink import Message
+from reconciler.runtime.kernel.rtnetlink import Interface, Network, Rtnetlink
 from reconciler.runtime.network import addressing, firewall, forwarding
 from reconciler.runtime.network.addressing import GATEWAY, Bridge
 from reconciler.runtime.network.definitions import BUILT_IN, Definition
@@ -139,6 +141,31 @@ class BridgeDriver:
             gone = [name for name in (self._bridge_name(request.network), *attachment.links) if not here.has(name)]
         return f"the host has no link {' and no link '.join(gone)} any more" if gone else None
 
+    def taken(
+        self, request: Request, attachment: Attachment, here: Rtnetlink, inside: Rtnetlink
+    ) -> tuple[list[Message], list[Message]]:
+        """Links that are gone are no matter of this: `lacks`."""
+        with self._lock:
+            bridge = self._bridges.get(request.network)
+        if bridge is None:
+            return [], []
+        links = {link.name: link for link in here.links()}
+        if not {bridge.link, *attachment.links} <= links.keys():
+            return [], []
+        whole, own = links[bridge.link], [links[name] for name in attachment.links]
+        ports = [rtnetlink.port_of(each.index, whole.index) for each in own if each.master != whole.index]
+        on_the_host = [*ports, *(rtnetlink.up(each.index) for each in (whole, *own) if not each.up)]
+        on_the_host += _addresses_taken(here, whole.index, bridge.at(GATEWAY))
+        link = next((each for each in inside.links() if each.name == request.ifname), None)
+        if link is None:
+            return on_the_host, []
+        there = [] if link.up else [rtnetlink.up(link.index)]
+        there += _addresses_taken(inside, link.index, [ip_interface(each) for each in attachment.addresses])
+        ways = {each.version for each in inside.routes() if each.to is None}  # whoever made them
+        gateways = [ip_address(each) for each in attachment.gateways]
+        there += [rtnetlink.default_route(link.index, each) for each in gateways if each.version not in ways]
+        return on_the_host, there
+
     def mend(self) -> str | None:
         return self._firewall.mend()
 
@@ -238,6 +265,11 @@ class BridgeDriver:
         """A link's name, 15 characters: the mark, and 35 bits. The kernel's own come and go when it likes, so that no
         two of them have one."""
         return self._mark + base64.b32encode(digest)[:7].decode().lower()
+
+
+def _addresses_taken(link: Rtnetlink, index: int, given: Sequence[Interface]) -> list[Message]:
+    there = {each for at, each in link.addresses() if at == index}
+    return [rtnetlink.address(index, each) for each in given if each not in there]
 
 
 def _mac(packed: bytes) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from reconciler.runtime.kernel.netlink import Message
+from reconciler.runtime.kernel.rtnetlink import Rtnetlink
 from reconciler.runtime.network.namespaces import Namespace
 
 LOOK = 30.0
@@ -135,6 +137,13 @@ class NetworkDriver(Protocol):
     def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
         """What is not as it was made, a sentence; None if all is. netns: where its namespace is found. Changes nothing.
         Raises OSError, Retryable when that cannot be had."""
+        ...
+
+    def taken(
+        self, request: Request, attachment: Attachment, here: Rtnetlink, inside: Rtnetlink
+    ) -> tuple[list[Message], list[Message]]:
+        """What gives back what somebody took of it and can be had again at once: on the host, inside. Changes nothing.
+        Raises OSError."""
         ...
 
     def mend(self) -> str | None:

@@ -40,6 +40,8 @@ def limited(**limits: object) -> ContainerSpec:
         ({}, {"strays": 0}, ""),
         ({}, {"strays": 2}, "2 of its processes moved out of its cgroup"),
         ({"cpus": 0.5}, {"cpu_limit": 1.0}, "cpus is limited to 1, not to 0.5"),
+        ({}, {"network_taken": 0}, ""),
+        ({}, {"network_taken": 2}, "2 of the settings of its networks taken away"),
     ],
 )
 def test_what_differs_is_named(limits: dict[str, float | str], usage: Usage, what: str) -> None:

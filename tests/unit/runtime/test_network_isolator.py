@@ -18,6 +18,7 @@ from reconciler.runtime.isolators import network
 from reconciler.runtime.isolators.isolator import Context
 from reconciler.runtime.isolators.namespaces import NamespacesIsolator
 from reconciler.runtime.isolators.network import NetworkIsolator, requests
+from reconciler.runtime.kernel.netlink import Message
 from reconciler.runtime.network.driver import Attachment, Held, Port, Request
 from reconciler.runtime.network.namespaces import Namespace, Namespaces
 from reconciler.runtime.network.record import DIRECTORY, Record
@@ -63,6 +64,9 @@ class Driver:
     def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
         assert netns == f"/proc/{os.getpid()}/ns/net"
         return self.wrong
+
+    def taken(self, *_: object) -> tuple[list[Message], list[Message]]:
+        return [], []
 
     def mend(self) -> str | None:
         return self.unmended

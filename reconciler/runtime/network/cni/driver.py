@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import Retryable
+from reconciler.runtime.kernel.netlink import Message
+from reconciler.runtime.kernel.rtnetlink import Rtnetlink
 from reconciler.runtime.network.cni import configuration
 from reconciler.runtime.network.cni.configuration import NetworkConfig
 from reconciler.runtime.network.cni.plugins import Call, Plugins, Refused
@@ -106,6 +108,12 @@ class CniDriver:
             except Refused as refused:
                 return refused.message
         return None
+
+    def taken(
+        self, request: Request, attachment: Attachment, here: Rtnetlink, inside: Rtnetlink
+    ) -> tuple[list[Message], list[Message]]:
+        """Its plugins don't give back: what CHECK finds ends the run."""
+        return [], []
 
     def mend(self) -> str | None:
         """All it has is containers' own."""
