@@ -27,7 +27,7 @@ packages:
 
 run: setup ## start the agent on specs/examples; Ctrl-C leaves the containers
 	$(BIN)/python tools/example_image.py $(EXAMPLE)
-	exec $(BIN)/reconciler run specs/examples
+	exec $(BIN)/reconciler run --networks specs/networks.yaml specs/examples
 
 stop: $(STAMP) ## end the agent and every container, and leave nothing
 	$(BIN)/reconciler destroy --all

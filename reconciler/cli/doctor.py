@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, places: Places) -> int:
     findings = [*_host(args.launcher), *_isolators(args.launcher, places), *_state(places)]
-    findings += _images(places) if os.geteuid() == 0 else []
+    findings += [*_networks(places), *_images(places)] if os.geteuid() == 0 else []
     findings[1:1] = _containerizers(args.docker_agent_image, places)
     if args.output == "json":
         print(json.dumps([{"check": name, "ok": ok, "finding": text} for name, ok, text in findings], indent=2))
@@ -108,6 +108,35 @@ def _user_namespaces() -> list[Finding]:
     why = userns.why_none_for_users()
     may = f"this kernel makes none for ordinary users: {why}" if why else "this kernel lets ordinary users make them"
     return [(name, True, f"{may}; the posix launcher makes none either way, namespaces need root")]
+
+
+def _networks(places: Places) -> list[Finding]:
+    """Which there are, by the last agent's flags, and what keeps containers from them. That the built-in one cannot be
+    had harms nobody who does not name it."""
+    from reconciler.agent.lock import remembered_flags
+    from reconciler.agent.options import AgentOptions
+    from reconciler.runtime.isolation import network_drivers
+    from reconciler.runtime.network import bridge, definitions, forwarding
+    from reconciler.runtime.network.driver import Request
+
+    settings = AgentOptions.remembered(remembered_flags(places)).settings(places, known_owner(places) or "doctor")
+    name, why = "network", bridge.lacking()
+    found: list[Finding] = [(name, True, why or f"bridges and veth pairs can be made; {forwarding.told()}")]
+    try:
+        definitions.read(settings.networks)
+    except ReconcilerError as error:
+        return [*found, (name, False, error.message)]
+    for driver in network_drivers(settings):
+        for network in driver.networks():
+            request = Request("doctor", network, "eth0")
+            wrong = driver.check(request)
+            try:
+                driver.foresee(request)
+            except (OSError, ReconcilerError) as error:
+                wrong.append(str(error))
+            ok = not wrong or network == definitions.BUILT_IN
+            found.append((name, ok, f"{network} ({driver.name}): {'; '.join(wrong) or 'can be had'}"))
+    return found
 
 
 def _images(places: Places) -> list[Finding]:

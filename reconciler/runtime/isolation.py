@@ -159,13 +159,13 @@ def _of_namespaces(settings: RuntimeSettings) -> list[Isolator]:
     from reconciler.runtime.network.namespaces import Namespaces
     from reconciler.runtime.network.record import Record
 
-    network = NetworkIsolator(Record(settings.root), _network_drivers(settings), Namespaces())
+    network = NetworkIsolator(Record(settings.root), network_drivers(settings), Namespaces())
     judged = (UserNamespaceIsolator.name, NetworkIsolator.name)
     left_out = [name for name in judged if not settings.enabled(name)]
     return [NamespacesIsolator(left_out), network]
 
 
-def _network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
+def network_drivers(settings: RuntimeSettings) -> list[NetworkDriver]:
     """Of two with a network of the same name the first has it."""
     from reconciler.runtime.network import definitions
     from reconciler.runtime.network.bridge import BridgeDriver

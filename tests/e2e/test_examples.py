@@ -28,9 +28,16 @@ def image() -> Iterator[None]:
         shutil.rmtree(IMAGE.parent, ignore_errors=True)
 
 
+def with_networks(world: World) -> None:
+    """As `make run` has it."""
+    file = world.own(Path(shutil.copy(CHECKOUT / "specs" / "networks.yaml", world.base)))
+    world.flags = (*world.flags, "--networks", str(file))
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_the_example_runs(any_world: World, example: Path) -> None:
     """As root all of it; without root what the posix launcher cannot give is Blocked, with the reason."""
+    with_networks(any_world)
     any_world.own(Path(shutil.copy(example, any_world.specs)))
     answer = any_world.reconciler("apply", any_world.specs)
     rows = any_world.rows()
@@ -52,6 +59,7 @@ def test_the_example_is_valid(user_world: World, example: Path) -> None:
 
 def test_all_examples_run_together_under_one_agent(any_world: World) -> None:
     """As `make run` shows them to a new user, within a second of being ready."""
+    with_networks(any_world)
     for example in EXAMPLES:
         any_world.own(Path(shutil.copy(example, any_world.specs)))
     with any_world.agent():

@@ -59,6 +59,9 @@ def test_networks_of_a_file_are_apart_and_each_as_it_says(host: HostNetwork) -> 
     with host.agent("--networks", file):
         row = until(host, "late", lambda row: "collides" in row["message"], "what is in the way is named")
         assert "10.99.3.0/24 collides with 10.99.3.0/26 of this host" in row["message"]
+        told = host.reconciler("doctor").stdout
+        assert "ok   network      back (bridge): can be had" in told
+        assert "BAD  network      taken (bridge): network taken: its range 10.99.3.0/24 collides with" in told
         host.inside("ip", "link", "del", "other")
         store = instance(host, "store")
         for name in ("web", "both"):

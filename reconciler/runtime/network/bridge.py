@@ -14,6 +14,7 @@ what is not gone by itself soon is removed in the background, as is the bridge; 
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import hashlib
 import logging
@@ -33,7 +34,7 @@ from reconciler.runtime.network.addressing import GATEWAY, Bridge
 from reconciler.runtime.network.definitions import BUILT_IN, Definition
 from reconciler.runtime.network.driver import Attachment, Held, Request
 from reconciler.runtime.network.firewall import Firewall
-from reconciler.runtime.network.namespaces import Namespace
+from reconciler.runtime.network.namespaces import Namespace, Namespaces
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +266,22 @@ class BridgeDriver:
         """A link's name, 15 characters: the mark, and 35 bits. The kernel's own come and go when it likes, so that no
         two of them have one."""
         return self._mark + base64.b32encode(digest)[:7].decode().lower()
+
+
+def lacking() -> str | None:
+    """Why this kernel can make none; tried in a network namespace that nobody is in. Takes root."""
+    namespaces = Namespaces()
+    try:
+        with contextlib.closing(namespaces.take().result()) as namespace:
+            there, mac = namespace.inside(), _mac(bytes(4))
+            there.carry_out(rtnetlink.bridge("bridge", mtu=_MTU, mac=mac))
+            master = there.index("bridge")
+            there.carry_out(rtnetlink.veth("port", master=master, mtu=_MTU, inside="eth0", netns=namespace.fd, mac=mac))
+    except OSError as error:
+        return f"this kernel makes no bridge with veth pairs: {error}"
+    finally:
+        namespaces.none()
+    return None
 
 
 def _addresses_taken(link: Rtnetlink, index: int, given: Sequence[Interface]) -> list[Message]:

@@ -53,6 +53,13 @@ def noted(notes: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
+def told() -> str:
+    """What this host does at present."""
+    kinds = {"IPv4": sysctls.read(IPV4), "IPv6": sysctls.read(IPV6)}
+    off = " and ".join(kind for kind, value in kinds.items() if value == "0")
+    return f"forwarding of {off} is off, and set with the first bridge" if off else "the host forwards"
+
+
 def _set(name: str, notes: Path) -> None:
     was = sysctls.read(name)
     if was != "0":
