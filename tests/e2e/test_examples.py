@@ -13,8 +13,11 @@ import pytest
 from tests.e2e.checks import eventually
 from tests.e2e.world import CHECKOUT, World
 
+ELSEWHERE = sorted((CHECKOUT / "specs" / "elsewhere").glob("*.yaml"))
+"""What needs hardware that not every host has."""
 EXAMPLES = sorted((CHECKOUT / "specs" / "examples").rglob("*.y*ml"))
 FINE = {"Running", "Completed"}
+BLOCKED = ("NotOnThisLauncher", "ParentNotRunning")
 IMAGE = Path("/var/lib/reconciler-examples/box")
 
 
@@ -43,7 +46,7 @@ def test_the_example_runs(any_world: World, example: Path) -> None:
     rows = any_world.rows()
     assert rows
     for row in rows.values():
-        blocked = row["status"] == "Blocked" and row["reason"] in ("NotOnThisLauncher", "ParentNotRunning")
+        blocked = row["status"] == "Blocked" and row["reason"] in BLOCKED
         assert row["status"] in FINE or (any_world.unprivileged and blocked), row
         assert row["status"] != "Blocked" or row["message"]
     everything_runs = {row["status"] for row in rows.values()} <= FINE
@@ -55,6 +58,17 @@ def test_the_example_is_valid(user_world: World, example: Path) -> None:
     """For anybody, before anything runs."""
     copy = user_world.own(Path(shutil.copy(example, user_world.specs)))
     user_world.succeed("check", copy)
+
+
+@pytest.mark.parametrize("example", ELSEWHERE, ids=lambda path: path.stem)
+def test_what_not_every_host_has_is_valid_and_runs_or_is_refused_with_the_reason(
+    any_world: World, example: Path
+) -> None:
+    any_world.succeed("check", any_world.own(Path(shutil.copy(example, any_world.specs))))
+    any_world.reconciler("apply", any_world.specs)
+    for row in any_world.rows().values():
+        print(row["name"], row["status"], row["message"])
+        assert row["status"] == "Running" or (row["reason"] in BLOCKED and row["message"]), row
 
 
 def test_all_examples_run_together_under_one_agent(any_world: World) -> None:
