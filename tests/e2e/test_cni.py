@@ -20,6 +20,7 @@ from tests.e2e.world import World, document, sleeper
 
 PLUGINS = Path("/usr/lib/cni")
 CHAIN = ("ptp", "host-local", "portmap", "bandwidth", "tuning")
+HOST = "198.51.100.1"
 RATES = {"ingressRate": 80_000_000, "ingressBurst": 8_000_000, "egressRate": 80_000_000, "egressBurst": 8_000_000}
 
 pytestmark = [
@@ -100,13 +101,18 @@ def test_a_chain_is_added_checked_mended_and_taken_away_whatever_becomes_of_the_
 
 
 def test_after_a_reboot_each_lease_is_given_back_and_one_taken(lab: Lab) -> None:
-    """The runtime directory is gone, with every process and link; what the plugins keep on the disk is not."""
-    lab.write("web.yaml", sleeper("web", **connected()))
+    """The runtime directory is gone, with every process and link; what the plugins keep on the disk is not. The port
+    that portmap published leads to the new address, and nowhere in the end."""
+    ports = [{"host": 8087, "container": 80, "hostIP": HOST}]
+    serving = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"]
+    lab.inside("ip", "address", "add", f"{HOST}/32", "dev", "lo")
+    lab.write("web.yaml", document("web", command=serving, **connected(ports=ports)))
     lab.write("old.yaml", sleeper("old", **connected()))
     with lab.agent() as agent:
         lab.succeed("wait", "web", "old", "--for", "running", "--timeout", "20s")
         before = lab.leased()
         assert len(before) == 2
+        lab.answers(f"http://{HOST}:8087/hostname")
         agent.kill()
     pids = [*(keeper.pid for keeper in lab.keepers()), *(row["pid"] for row in lab.rows().values())]
     for pid in pids:
@@ -122,6 +128,10 @@ def test_after_a_reboot_each_lease_is_given_back_and_one_taken(lab: Lab) -> None
         (now,) = lab.leased()
         assert now not in before, "host-local gives the next one"
         assert len(lab.links()) == 2
+        lab.answers(f"http://{HOST}:8087/hostname")
+        lab.delete("web.yaml")
+        lab.succeed("wait", "web", "--for", "gone", "--timeout", "20s")
+    assert "8087" not in lab.inside("iptables-save").stdout
 
 
 def test_an_agent_killed_while_a_plugin_runs_leaves_nothing_and_starts_it_once(lab: Lab) -> None:
