@@ -34,10 +34,11 @@ _SAID = 400  # characters of a complaint that a message shows
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What there was when all was as it is to be: the kernel's count of changes, and the table as nft lists it."""
+    """What there was when all was as it is to be: the kernel's count of changes, and the table as nft lists it; None as
+    long as nobody has asked, which no launch waits for."""
 
     generation: int
-    listing: str
+    listing: str | None = None
 
 
 def lacking() -> str | None:
@@ -84,8 +85,10 @@ class Firewall:
         """Look whether it is as it is to be, and put it back if not; why that cannot be done."""
         with self._lock:
             try:
-                if self._wanted is not None and self._put_back():
-                    log.warning("table %s of nftables was changed by somebody else, and is put back", self.name)
+                if self._wanted is not None:
+                    if self._put_back():
+                        log.warning("table %s of nftables was changed by somebody else, and is put back", self.name)
+                    self._learn()
             except (OSError, Retryable) as error:
                 return f"table {self.name} of nftables cannot be put back: {error}"
         return None
@@ -95,10 +98,10 @@ class Firewall:
         try:
             with Changes() as changes:
                 while self._needed():
-                    changes.wait()
                     time.sleep(_BURST)
                     if (why := self.mend()) is not None:
                         log.warning("%s", why)
+                    changes.wait()
         except OSError as error:
             log.warning("changes of nftables are not told, so they are seen later: %s", error)
             with self._lock:
@@ -121,14 +124,22 @@ class Firewall:
                 if self._listing() == self._seen.listing:
                     self._seen = _Sight(generation, self._seen.listing)
                     return False
-            known = self._seen is not None
+            known = self._seen is not None and self._seen.listing is not None
             for _ in range(_TRIES):
                 before = kernel.generation()
-                self._write(self._wanted)
-                self._seen = _Sight(kernel.generation(), self._listing())
-                if kernel.generation() == before + 1:
+                self._write(self._wanted if kernel.has(self.name) else table.made_anew(self._wanted))
+                self._seen = _Sight(kernel.generation())
+                if self._seen.generation == before + 1:
                     break
             return known
+
+    def _learn(self) -> None:
+        """How nft lists what was written, if it is still that."""
+        if self._seen is not None and self._seen.listing is None:
+            seen = _Sight(self._seen.generation, self._listing())
+            with Nftables() as kernel:
+                if kernel.generation() == seen.generation:
+                    self._seen = seen
 
     def _listing(self) -> str:
         """Nothing, if it is not there."""
