@@ -165,8 +165,8 @@ def _ports_of_the_host(spec: ContainerSpec) -> Iterator[Violation]:
     for index, port in enumerate(spec.ports):
         if port.host != port.container:
             yield f"ports[{index}].container", f"is {port.host} itself on the host's network", private
-        if port.protocol != "tcp":
-            yield f"ports[{index}].protocol", "only tcp is watched on the host's network", private
+        if port.protocol == "sctp":
+            yield f"ports[{index}].protocol", "sctp is not watched on the host's network", private
 
 
 def ports_of_another(specs: Iterable[ContainerSpec]) -> list[str]:

@@ -1,8 +1,10 @@
-"""Ports of the host: who listens on one that was not given to it is told so, or ended, under both launchers."""
+"""Ports of the host: who listens on one it was not given, TCP or UDP, is told so, or ended, under both launchers."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import socket
 
 from tests.e2e.checks import eventually, instance, not_restarted, plan_is_empty, state, until
@@ -19,8 +21,30 @@ def free(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def unasked(count: int) -> list[int]:
+    """UDP ports that nobody has, and that the kernel gives to no client."""
+    found = []
+    for port in range(20_000 + os.getpid() % 5000, 32_768):
+        with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as tried:
+            tried.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
+
+
 def listening(port: int) -> str:
     return f"exec busybox httpd -f -p 127.0.0.1:{port}"
+
+
+# two ports that it asks for, and one as a client has it, then: bound
+DATAGRAMS = """
+import socket, sys, time
+held = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(3)]
+for each, port in zip(held, (*sys.argv[1:], 0)):
+    each.bind(("127.0.0.1", int(port)))
+time.sleep(1000)
+"""
 
 
 def given(port: int) -> dict[str, object]:
@@ -38,7 +62,14 @@ def test_who_listens_on_a_port_that_is_not_its_own_is_reported_or_ended(any_worl
     world.write("web.yaml", document("web", shell=listening(own), isolators=SOON, containers=nested, **given(own)))
     caught_one = {"shell": listening(caught), "isolators": STRICT, "restartPolicy": "Never"}
     world.write("strict.yaml", document("strict", **caught_one))
+    ours, strange = unasked(2)
+    udp = {"ports": [{"host": ours, "container": ours, "protocol": "udp"}], "isolators": SOON}
+    world.write("udp.yaml", document("udp", command=["python3", "-c", DATAGRAMS, str(ours), str(strange)], **udp))
     with world.agent():
+        told = until(world, "udp", lambda row: "listens" in row["message"], "says so")["message"]
+        assert re.search(rf"listens on 127.0.0.1:{strange}/udp \(process \d+\), which .* given to it: {ours}$", told), (
+            told
+        )
         row = state(world, "strict", "Failed")
         assert row["exit"]["reason"] == "PortNotGiven", row
         assert f"listens on 127.0.0.1:{caught} (process " in row["message"] and "none was given" in row["message"]

@@ -1,19 +1,21 @@
-"""Isolator `network/ports`: a container on the host's network that listens on a TCP port that was not given to it.
+"""Isolator `network/ports`: a container on the host's network that listens on a TCP or UDP port it was not given.
 
 Looked at are containers whose spec names `ports`, or options for this isolator: what their processes, those nested in
 them included, listen on, compared with the `ports` of the container, of what is nested in it and of what is around it.
 What is wrong is reported, or ends the run with `enforce: true`. A network of its own is nobody's business here. A port
-that is not held long enough to be seen is not seen. After Mesos's isolator of that name and --enforce_container_ports;
-it knows IPv4 alone, and only the ports of a whole tree.
+that is not held long enough to be seen is not seen. UDP has no listening: what is bound and not connected counts, but
+for the ports that the kernel gives to who asks for none (ip_local_port_range), which clients have. After Mesos's
+isolator of that name and --enforce_container_ports; it knows IPv4 and TCP alone, and only the ports of a whole tree.
 
-One question to the kernel for all sockets that listen; only when one of them is no port of the container's are the
+Two questions to the kernel for all sockets that listen; only when one of them is no port of the container's are the
 descriptors of its processes looked through.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.isolators import options, remembering
 from reconciler.runtime.isolators.isolator import Context, LaunchInfo, Level, Limitation, PassiveIsolator, Support
 from reconciler.runtime.isolators.namespaces import of_the_host
-from reconciler.runtime.kernel import cgroups, proc, sock_diag
+from reconciler.runtime.kernel import cgroups, proc, sock_diag, sysctls
 from reconciler.runtime.kernel.cgroups import UNIFIED
 from reconciler.runtime.kernel.sock_diag import Listener
 from reconciler.states import Reason
@@ -46,15 +48,19 @@ def _range(given: Any) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a later agent must know. ports: [port, address or None]; range: what is looked at, both ends included."""
+    """What a later agent must know. ports: [port, address or None, protocol], the last left out by earlier ones,
+    which meant TCP; range: what is looked at, both ends included."""
 
-    ports: list[tuple[int, str | None]]
+    ports: list[Sequence[Any]]
     enforce: bool = False
     interval: float = 30.0
     range: tuple[int, int] = (1, _HIGHEST)
 
-    def given(self, listener: Listener) -> bool:
-        return any(port == listener.port and address in (None, listener.address) for port, address in self.ports)
+    def given(self, listener: Listener, protocol: str) -> bool:
+        return any(
+            port == listener.port and address in (None, listener.address) and protocol in (*kind, "tcp")[:1]
+            for port, address, *kind in self.ports
+        )
 
 
 class PortsIsolator(PassiveIsolator):
@@ -78,7 +84,9 @@ class PortsIsolator(PassiveIsolator):
         if self.name in spec.isolators and not ours:
             raise Terminal(f"{spec.name}: spec.isolators.{self.name}: {_PRIVATE}", Reason.INVALID_SPEC)
         if ours and (spec.ports or self.name in spec.isolators):
-            state = _State([(each.host, each.host_ip) for each in spec.ports], **options.read(spec, self))
+            state = _State(
+                [(each.host, each.host_ip, each.protocol) for each in spec.ports], **options.read(spec, self)
+            )
             remembering.write(context.runtime_dir / _FILE, state)
         return None
 
@@ -92,18 +100,35 @@ class PortsIsolator(PassiveIsolator):
             return None
         allowed = [state, *_others(context)]
         first, last = state.range
-        strange = [each for each in sock_diag.listeners() if first <= each.port <= last]
-        strange = [each for each in strange if not any(other.given(each) for other in allowed)]
+        strange = [
+            (each, protocol)
+            for each, protocol in _listeners()
+            if first <= each.port <= last and not any(other.given(each, protocol) for other in allowed)
+        ]
         if not strange:
             return None
         sockets = sock_diag.holders(_processes(context))
-        wrong = [f"{each} (process {sockets[each.inode]})" for each in strange if each.inode in sockets]
+        wrong = [
+            f"{each}{'/udp' if protocol == 'udp' else ''} (process {sockets[each.inode]})"
+            for each, protocol in strange
+            if each.inode in sockets
+        ]
         if not wrong:
             return None
-        ours = sorted({port for other in allowed for port, _ in other.ports})
+        ours = sorted({port for other in allowed for port, *_ in other.ports})
         given = f"given to it: {', '.join(map(str, ours))}" if ours else "none was given to it"
         message = f"it listens on {', '.join(wrong)}, which its ports do not name; {given}"
         return Limitation(Reason.PORT_NOT_GIVEN, message, ends=state.enforce)
+
+
+def _listeners() -> Iterator[tuple[Listener, str]]:
+    """(who listens, its protocol)"""
+    for each in sock_diag.listeners():
+        yield each, "tcp"
+    clients = sysctls.local_ports()
+    for each in sock_diag.listeners(socket.IPPROTO_UDP):
+        if each.port not in clients:
+            yield each, "udp"
 
 
 def _read(context: Context, name: str) -> _State | None:

@@ -21,3 +21,9 @@ def read(name: str) -> str | None:
 def write(name: str, value: str) -> None:
     """Raises OSError."""
     Path(path(name)).write_text(value)
+
+
+def local_ports() -> range:
+    """Those that the kernel gives to who binds to none in particular (ip-sysctl.rst, ip_local_port_range)."""
+    first, last = (read("net.ipv4.ip_local_port_range") or "1 0").split()
+    return range(int(first), int(last) + 1)
