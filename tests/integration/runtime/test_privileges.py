@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import secrets
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,15 @@ SLEEP = ["/bin/sleep", "1000"]
 PROJECT = Path(__file__).resolve().parents[3]
 KILL = capabilities.mask({"KILL"})
 DOCKERS = 0xA80425FB
+
+# mov eax, 20; int 0x80; ret: getpid as i386 has it
+I386_GETPID = """
+import ctypes, mmap
+code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+code.write(bytes.fromhex("b814000000cd80c3"))
+at = ctypes.addressof(ctypes.c_char.from_buffer(code))
+assert ctypes.CFUNCTYPE(ctypes.c_int)(at)() > 0
+"""
 
 REFUSED = [*probing.CALLS][: [*probing.CALLS].index("clone3")]
 ALLOWED = [*probing.CALLS][len(REFUSED) + 1 :]
@@ -67,6 +78,17 @@ async def test_root_has_dockers_capabilities_a_filter_and_no_way_up(world: World
             assert status(await agent.payload(name)) == expected(DOCKERS)
             assert status(await agent.pid(name)) == expected(KILL, seccomp=0), "the init signals and reaps, no more"
         assert status(await agent.pid("bare")) == expected(DOCKERS)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86_64 has this other way into the kernel")
+async def test_the_calls_of_i386_are_no_way_round_the_filter(world: World) -> None:
+    asking = [sys.executable, "-c", I386_GETPID]
+    async with world.agent() as agent:
+        await agent.launch("free", command=asking, security={"seccomp": "unconfined"})
+        if (await agent.ended("free")).code != 0:
+            pytest.skip("this kernel has no calls of i386")
+        await agent.launch("shop", command=asking)
+        assert (await agent.ended("shop")).signal == signal.SIGSYS
 
 
 async def test_another_user_holds_nothing(world: World, init: str) -> None:

@@ -105,8 +105,8 @@ class Judge:
             file.seek(0)
             return file.read()
 
-    def answer(self, number: int, *arguments: int) -> int:
-        return self.filter.answer(number, *arguments)
+    def answer(self, number: int, *arguments: int, audit: int | None = None) -> int:
+        return self.filter.answer(number, *arguments, audit=audit)
 
 
 def _argument(condition: Condition) -> _Argument:

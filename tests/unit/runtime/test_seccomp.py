@@ -15,6 +15,7 @@ from reconciler.runtime.seccomp.profile import Comparison, Condition, Profile, R
 from tests.unit.runtime.filters import ALLOW, ENOSYS, EPERM, Filter, Judge, library, profile
 
 X86 = table.numbers("x86_64")
+I386 = 0x40000003  # AUDIT_ARCH_I386
 NEWNS, NEWUSER, NEWNET, NEWCGROUP = 0x00020000, 0x10000000, 0x40000000, 0x02000000
 THREAD = 0x003D0F00  # what pthread_create gives clone
 
@@ -95,7 +96,7 @@ def test_what_the_profile_has_never_heard_of_does_not_exist(default: Filter) -> 
 
 
 def test_another_architectures_calls_end_the_process(default: Filter) -> None:
-    assert default.answer(X86["read"], audit=0x40000003) == seccomp.KILL_PROCESS
+    assert default.answer(X86["read"], audit=I386) == seccomp.KILL_PROCESS
 
 
 @pytest.mark.parametrize("architecture", table.ARCHITECTURES)
@@ -120,6 +121,16 @@ def test_libseccomp_says_the_same_of_every_call(capabilities: tuple[str, ...]) -
         words = WORDS if name in ("clone", "socket", "personality") else (0, 2**64 - 1)
         for word in words:
             assert ours.answer(number, word) == judge.answer(number, word), (name, word)
+
+
+@pytest.mark.skipif(not library() or os.uname().machine != "x86_64", reason="needs libseccomp2, and foreign ABIs")
+def test_no_call_of_a_foreign_abi_gets_through_as_libseccomp_has_it(default: Filter) -> None:
+    """That of i386, which int 0x80 reaches, and x32, which has the architecture of x86_64 and a bit in the number."""
+    judge = Judge(profile(tuple(DEFAULT)), "x86_64")
+    for number in range(600):
+        assert default.answer(number, audit=I386) == seccomp.KILL_PROCESS, number
+        assert default.answer(number | seccomp.X32_BIT) == ENOSYS, number
+        assert ALLOW not in (judge.answer(number, audit=I386), judge.answer(number | seccomp.X32_BIT)), number
 
 
 def rule(comparison: Comparison, value: int, mask: int = 2**64 - 1, index: int = 0) -> Condition:
