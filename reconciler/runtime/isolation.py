@@ -79,9 +79,8 @@ def supported(settings: RuntimeSettings) -> list[tuple[str, Support]]:
         own, other = other, own
     found = [(each.name, each.support()) for each in own]
     names = {each.name for each in own}
-    if name == "posix":
-        absent = Support(Level.NOT_HERE, f"it needs the linux launcher: {why}")
-        found += [(each.name, absent) for each in other if each.name not in names]
+    lacking = f"it needs the linux launcher: {why}" if name == "posix" else "it is for --launcher posix"
+    found += [(each.name, Support(Level.NOT_HERE, lacking)) for each in other if each.name not in names]
     for each in custom.names():
         try:
             found.append((each, custom.load(each, _host(settings, name)).support()))

@@ -97,6 +97,8 @@ def test_an_agent_in_a_container_has_the_docker_containerizer_only(reconciler: C
     said = reconciler("plan", str(tmp_path), "--docker-agent-image", "x", "--containerizers", "mesos,docker")
     assert said.code == 1 and "--containerizers mesos,docker: with --docker-agent-image only docker: " in said.err
     said = reconciler("doctor", "--docker-agent-image", "x")
+    for isolator in ("cgroups/mem: ", "filesystem/linux: ", "posix/cpu: ", "filesystem/posix: "):
+        assert f" {isolator}" in said.out, "those of both launchers"
     assert "docker only, with --docker-agent-image x: the agent runs in a container of its own" in said.out
 
 
