@@ -118,8 +118,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
             self.send(200, b'{"token": "let-me-in"}')
             return
         if self.headers.get("Authorization") != "Bearer let-me-in" and not path.startswith("/elsewhere/"):
-            realm = f'Bearer realm="http://{self.headers["Host"]}/token",service="stub",scope="pull"'
-            self.send(401, b"{}", {"WWW-Authenticate": realm})
+            realm = stub.realm or f"http://{self.headers['Host']}/token"
+            challenge = f'Bearer realm="{realm}",service="stub",scope="pull"'
+            self.send(401, b"{}", {"WWW-Authenticate": challenge})
             return
         body: bytes | None = stub.content(path.rpartition("/")[2])
         fault = next((fault for part, fault in stub.faults.items() if part in path), None)
@@ -142,7 +143,8 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
 class Stub(http.server.ThreadingHTTPServer):
     """Serves an OCI layout directory to whoever has a token. asked: (host, path, Authorization, Range) of each.
-    credentials: the Authorization that a token is given for, "Basic …"; None: whatever it is."""
+    credentials: the Authorization that a token is given for, "Basic …"; None: whatever it is. realm: where tokens are
+    given; "": here."""
 
     daemon_threads = True
 
@@ -152,6 +154,7 @@ class Stub(http.server.ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str | None, str | None]] = []
         self.faults: dict[str, Fault] = {}
         self.credentials: str | None = None
+        self.realm = ""
 
     @property
     def port(self) -> int:

@@ -1,9 +1,10 @@
 """Images in a registry, by its HTTP API (OCI distribution-spec v1.1, Docker Registry HTTP API V2).
 
 Invariants: what is used has the digest that was asked for, by the reference or by the manifest; every wait is limited,
-and given up when nobody wants the image any more; credentials go to their own registry and to the token service that
-it names, over TLS but for registries that plain HTTP is allowed for, and never along with a redirect to another host.
-In threads: the client is `requests`, which the docker SDK brings along.
+and given up when nobody wants the image any more; what an answer takes of memory and disk is bounded, and no
+compression of it undone here; credentials go to their own registry and to the token service that it names, over TLS
+but for registries that plain HTTP is allowed for, and never along with a redirect to another host. In threads: the
+client is `requests`, which the docker SDK brings along.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from reconciler.runtime.provisioner import manifests
 from reconciler.runtime.provisioner.archives import Described, Layer, digest_of, layers, verified
@@ -37,6 +38,8 @@ _SAY_SECONDS = 1.0
 _MIB = 1 << 20
 _POLL = 0.1
 _LONGEST = 1000
+_REDIRECTS = 5
+_LAYER = 64 << 30  # bytes of one, as it is kept
 _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 _HUB_HOST = "registry-1.docker.io"
 
@@ -92,6 +95,8 @@ def opened(remote: Remote, access: Access, directory: Path, say: Say, check: Che
 
     with requests.Session() as session:
         session.auth = lambda request: request  # never what ~/.netrc says
+        # redirects are ours to follow: the client reads to its end what comes with one, even where it follows none
+        session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
         found = [replace(remote, registry=place) for place in access.places(remote.registry)]
         mirrors = [Registry(each, access, session, say, check, _OF_A_MIRROR) for each in found[:-1]]
         yield Mirrored([*mirrors, Registry(remote, access, session, say, check)], directory)
@@ -189,28 +194,37 @@ class Registry:
 
     def _document(self, path: str, headers: Mapping[str, str]) -> bytes:
         with self._get(path, headers) as answer:
-            data = bytearray()
-            for piece in answer.raw.stream(_CHUNK, decode_content=True):
-                self.check()
-                data += piece
-                if len(data) > manifests.LARGEST:
-                    raise BadImage(f"{path} is larger than {manifests.LARGEST} bytes")
-            return bytes(data)
+            return self._whole(answer, path)
+
+    def _whole(self, answer: requests.Response, what: str) -> bytes:
+        data = bytearray()
+        for piece in self._pieces(answer):
+            data += piece
+            if len(data) > manifests.LARGEST:
+                raise BadImage(f"{what} is larger than {manifests.LARGEST} bytes")
+        return bytes(data)
+
+    def _pieces(self, answer: requests.Response) -> Iterator[bytes]:
+        """What one read brings, however little, so that a server that sends slowly holds nobody up."""
+        while piece := answer.raw.read1(_CHUNK, decode_content=False):
+            self.check()
+            yield piece
 
     def fetch(self, blob: Blob, file: IO[bytes]) -> None:
         """Into an empty file. Where an attempt broke off the next one goes on, if the registry can."""
         told = 0.0
+        if blob.size > _LAYER:
+            raise BadImage(f"layer {blob.digest} has {blob.size} bytes, more than {_LAYER >> 30} GiB")
 
         def attempt() -> None:
             nonlocal told
             begin = file.tell()
             ranged = {"Range": f"bytes={begin}-"} if begin else {}
-            with self._get(f"blobs/{blob.digest}", {"Accept-Encoding": "identity", **ranged}) as answer:
+            with self._get(f"blobs/{blob.digest}", ranged) as answer:
                 if begin and answer.status_code != 206:
                     file.seek(0)
                     file.truncate()
-                for piece in answer.raw.stream(_CHUNK, decode_content=False):
-                    self.check()
+                for piece in self._pieces(answer):
                     file.write(piece)
                     if file.tell() > blob.size:
                         raise BadImage(f"layer {blob.digest} is larger than its manifest says, {blob.size} bytes")
@@ -235,7 +249,7 @@ class Registry:
             try:
                 return attempt()
             except (_Transient, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                if not left or isinstance(error, requests.exceptions.SSLError):
+                if not left or isinstance(error, requests.exceptions.SSLError | ValueError):  # bad addresses are those
                     raise BadImage(f"{self.remote.registry}: {_said(error)}") from None
                 self.say(f"{_said(error)}; tried again in {wait:.0f} s")
             self._pause(wait)
@@ -269,19 +283,35 @@ class Registry:
         raise BadImage(f"{remote.registry} answers {status} to {path}{why and f': {why}'}")
 
     def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        own = {"Authorization": self.token} if self.token else {}
-        answer = self.session.get(url, headers={**headers, **own}, stream=True, timeout=_TIMEOUT)
-        try:
-            self._refuse_plain(answer.url)
-        except BadImage:
+        host = urlsplit(url).netloc
+        for _ in range(1 + _REDIRECTS):
+            own = {"Authorization": self.token} if self.token and urlsplit(url).netloc == host else {}
+            answer = self._sent(url, {**headers, **own})
+            if not answer.is_redirect:
+                return answer
+            url = self._led(url, answer.headers["Location"])
             answer.close()
-            raise
-        return answer
+        raise BadImage(f"{self.remote.registry} redirects more than {_REDIRECTS} times")
 
-    def _refuse_plain(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and self.access.scheme(parts.netloc) != "http":
+    def _sent(self, url: str, headers: Mapping[str, str], wanted: Mapping[str, str] | None = None) -> requests.Response:
+        headers = {"Accept-Encoding": "identity", **headers}
+        return self.session.get(
+            url, params=wanted, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=False
+        )
+
+    def _led(self, url: str, place: str) -> str:
+        """Where it leads from there. Raises BadImage for where nobody goes."""
+        try:
+            url = urljoin(url, place)
+            parts = urlsplit(url)
+            plain = parts.scheme == "http" and self.access.scheme(parts.netloc) != "http"
+        except ValueError:
+            raise BadImage(f"{self.remote.registry} leads to {place[:_LONGEST]!r}, which is no address") from None
+        if parts.scheme not in ("http", "https"):
+            raise BadImage(f"{self.remote.registry} leads to {url[:_LONGEST]!r}, which is not followed")
+        if plain:
             raise BadImage(f"{self.remote.registry} leads to {parts.netloc} in plain HTTP; see --insecure-registries")
+        return url
 
     def _authorization(self, challenge: str) -> str:
         """After a refusal: a token from the service that it names (RFC 6750, Docker's token specification)."""
@@ -292,16 +322,14 @@ class Registry:
         given = dict(_PARAMETER.findall(rest))
         if kind.lower() != "bearer" or "realm" not in given:
             raise BadImage(f"{self.remote.registry} wants credentials; see --registry-auth")
-        self._refuse_plain(given["realm"])
+        realm = self._led("", given["realm"])
         wanted = {key: given[key] for key in ("service", "scope") if key in given}
         wanted.setdefault("scope", f"repository:{self.remote.repository}:pull")
         own = {"Authorization": f"Basic {credentials}"} if credentials else {}
-        with self.session.get(
-            given["realm"], params=wanted, headers=own, timeout=_TIMEOUT, stream=True, allow_redirects=False
-        ) as answer:
+        with self._sent(realm, own, wanted) as answer:
             if answer.status_code != 200:
                 raise BadImage(f"{self.remote.registry}: its token service answers {answer.status_code}")
-            data = answer.raw.read(manifests.LARGEST, decode_content=True)
+            data = self._whole(answer, "the token")
         found = manifests.document(data, "the token")
         token = found.get("token") or found.get("access_token")
         if not isinstance(token, str) or not token.isprintable():
@@ -312,7 +340,7 @@ class Registry:
 def _errors(answer: requests.Response) -> str:
     """What the registry says of it, as the specification has it."""
     try:
-        found: Any = json.loads(answer.raw.read(_LONGEST, decode_content=True))
+        found: Any = json.loads(answer.raw.read1(_LONGEST, decode_content=False))
         said = [f"{each.get('code')} {each.get('message')}" for each in found["errors"]]
     except Exception:  # noqa: BLE001 - whatever else it is, it explains nothing
         return ""
