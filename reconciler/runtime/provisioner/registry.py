@@ -91,12 +91,9 @@ def _loopback(registry: str) -> bool:
 @contextlib.contextmanager
 def opened(remote: Remote, access: Access, directory: Path, say: Say, check: Check) -> Iterator[Mirrored]:
     """directory: for what is being fetched."""
-    import requests
+    from reconciler.runtime.provisioner.session import Session
 
-    with requests.Session() as session:
-        session.auth = lambda request: request  # never what ~/.netrc says
-        # redirects are ours to follow: the client reads to its end what comes with one, even where it follows none
-        session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
+    with Session() as session:
         found = [replace(remote, registry=place) for place in access.places(remote.registry)]
         mirrors = [Registry(each, access, session, say, check, _OF_A_MIRROR) for each in found[:-1]]
         yield Mirrored([*mirrors, Registry(remote, access, session, say, check)], directory)
@@ -275,7 +272,7 @@ class Registry:
             answer = self._ask(url, headers)
         if answer.status_code in (200, 206):
             return answer
-        status, why = answer.status_code, _errors(answer)
+        status, why = answer.status_code, _errors(self._pieces(answer))
         answer.close()
         del answer  # what is raised holds this frame, and that would hold the connection
         if status == 429 or status >= 500:
@@ -337,10 +334,13 @@ class Registry:
         return f"Bearer {token}"
 
 
-def _errors(answer: requests.Response) -> str:
+def _errors(pieces: Iterator[bytes]) -> str:
     """What the registry says of it, as the specification has it."""
+    data = bytearray()
     try:
-        found: Any = json.loads(answer.raw.read1(_LONGEST, decode_content=False))
+        while len(data) < _LONGEST and (piece := next(pieces, b"")):
+            data += piece
+        found: Any = json.loads(data)
         said = [f"{each.get('code')} {each.get('message')}" for each in found["errors"]]
     except Exception:  # noqa: BLE001 - whatever else it is, it explains nothing
         return ""
