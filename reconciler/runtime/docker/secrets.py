@@ -16,10 +16,8 @@ from pathlib import Path
 
 from reconciler.errors import Retryable
 from reconciler.runtime.containerizer import ContainerConfig
-from reconciler.runtime.isolators.volumes import of_type
+from reconciler.runtime.isolators import volume_secret
 from reconciler.runtime.kernel import syscalls
-from reconciler.runtime.referenced import read
-from reconciler.spec.references import SECRET_LIMIT
 from reconciler.states import Reason
 
 _FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
@@ -46,11 +44,7 @@ class Secrets:
 
     def write(self, config: ContainerConfig) -> None:
         """What is there of an earlier launch is written anew. Raises Retryable."""
-        contents = {
-            number: read(config, f"volumes[{number}].source", volume.source or "", SECRET_LIMIT)
-            for number, volume in of_type(config, "secret")
-        }
-        if not contents:
+        if not (contents := volume_secret.secrets(config)):
             return
         try:
             with self._lock:

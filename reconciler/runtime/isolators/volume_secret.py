@@ -18,11 +18,19 @@ class SecretIsolator(PassiveIsolator):
 
     def prepare(self, config: ContainerConfig, context: Context) -> LaunchInfo:
         mounts, contents = {}, {}
-        for number, volume in of_type(config, "secret"):
+        for number, content in secrets(config).items():
             role = f"secret-{number}"
-            contents[role] = read(config, f"volumes[{number}].source", volume.source or "", SECRET_LIMIT)
+            contents[role] = content
             step: dict[str, object] = {"op": "secret", "from": role, "as": label(number)}
             if config.owner is not None:
                 step |= {"uid": config.owner[0], "gid": config.owner[1]}
             mounts[number] = Mount(label(number), (step,), file=True)
         return LaunchInfo(volumes=mounts, contents=contents)
+
+
+def secrets(config: ContainerConfig) -> dict[int, bytes]:
+    """What the volumes hold that are secrets, by their numbers. Raises Retryable."""
+    return {
+        number: read(config, f"volumes[{number}].source", volume.source or "", SECRET_LIMIT)
+        for number, volume in of_type(config, "secret")
+    }
