@@ -97,7 +97,10 @@ def _credentials(access: Access, image: str) -> dict[str, str] | None:
     with contextlib.suppress(Terminal):  # the engine says what is wrong with the name
         found = references.parse(image)
         if isinstance(found, Remote) and (known := access.credentials(found.registry)) is not None:
-            user, _, password = base64.b64decode(known).decode().partition(":")
+            try:
+                user, _, password = base64.b64decode(known).decode().partition(":")
+            except UnicodeDecodeError:
+                raise BadImage(f"{access.auth}: the credentials for {found.registry} are no UTF-8") from None
             return {"username": user, "password": password}
     return None
 
