@@ -16,6 +16,7 @@ from reconciler.runtime.isolators.isolator import Context
 from reconciler.runtime.kernel import block_devices, cgroups
 from reconciler.runtime.launcher.cgroup_tree import CgroupTree
 from reconciler.spec.model import ResourceAmounts, ResourceRequests
+from tests.conftest import ELSEWHERE
 from tests.integration.cgroup_worlds import finish, start, tree_on
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -125,6 +126,16 @@ def test_a_weight_is_given_to_the_scheduler_and_refused_where_it_has_none(tree: 
     assert f"{number} 50" in weigh(default=100, disk=50)
     assert number not in weigh(default=100)
     assert number not in weigh()
-    if place.text("io.weight"):  # iocost's, the spec's own scale
-        weigh(default=300)
-        assert place.text("io.weight").splitlines()[0] == "default 300"
+
+
+def test_a_weight_is_given_to_iocost_as_it_is(tree: CgroupTree) -> None:
+    io, at = IoIsolator(tree.map), context(tree)
+    place = io.place(at, "blkio", {1: (), 2: ()})
+    assert place is not None
+    if not place.text("io.weight"):
+        pytest.skip(f"{ELSEWHERE}: needs iocost, of cgroup v2")
+    for weight in (300, 10_000, 1):
+        io.update(at, ResourceRequests.model_validate({"io": {"default": {"weight": weight}}}), NOTHING)
+        assert place.text("io.weight").splitlines()[0] == f"default {weight}"
+    io.update(at, ResourceRequests(), NOTHING)
+    assert place.text("io.weight").splitlines()[0] == "default 100"
