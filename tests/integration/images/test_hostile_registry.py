@@ -167,3 +167,19 @@ def test_one_that_sends_a_byte_now_and_then_holds_nobody_up(
     with pytest.raises(GivenUp):
         pulled(server, tmp_path / "work", check)
     assert time.monotonic() - begun < 5
+
+
+def test_why_it_refuses_is_told_though_it_comes_in_pieces(server: Stub, tmp_path: Path) -> None:
+    said = json.dumps({"errors": [{"code": "DENIED", "message": "not for you"}]}).encode()
+
+    def refused(answer: Answering, body: bytes) -> None:
+        endless(answer, halves(said), 403, ("Content-Length", str(len(said))))
+
+    def halves(data: bytes) -> Iterator[bytes]:
+        yield data[:20]
+        time.sleep(0.1)
+        yield data[20:]
+
+    server.faults["manifests"] = refused
+    with pytest.raises(BadImage, match="403 .*DENIED not for you"):
+        pulled(server, tmp_path / "work")
