@@ -181,5 +181,5 @@ def test_why_it_refuses_is_told_though_it_comes_in_pieces(server: Stub, tmp_path
         yield data[20:]
 
     server.faults["manifests"] = refused
-    with pytest.raises(BadImage, match="403 .*DENIED not for you"):
+    with pytest.raises(BadImage, match=r"403 .*DENIED not for you"):
         pulled(server, tmp_path / "work")
