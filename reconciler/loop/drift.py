@@ -116,6 +116,7 @@ class Drift:
         self._containerizer, self._wake = containerizer, wake
         self._subjects: dict[str, ContainerSpec] = {}
         self._found: dict[str, str] = {}
+        self._last: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, records: Mapping[str, Record], observed: Observed, updated: Iterable[str]) -> dict[str, str]:
@@ -123,11 +124,16 @@ class Drift:
         self._subjects = {
             name: records[name].spec for name, seen in observed.containers.items() if seen.running and name in records
         }
+        self._last = {name: why for name, why in self._last.items() if name in self._subjects}
         for name in updated:
             self._found.pop(name, None)
         if self._task is None:
             self._task = asyncio.create_task(self._look_for_ever(), name="drift")
         return {name: why for name, why in self._found.items() if name in self._subjects}
+
+    def last(self, name: str) -> str:
+        """What was found of it, put right since or not, until a look finds nothing: only that shows an effect."""
+        return self._last.get(name, "")
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -142,13 +148,14 @@ class Drift:
         disks = await asyncio.to_thread(_numbers, limited) if limited else {}
         if usage is None or self._subjects.get(name) is not spec:
             return  # it ended, or another spec is in force meanwhile
-        if why := drifted(spec, usage, disks):
-            new = self._found.get(name) != why
-            self._found[name] = why
-            if new:
-                self._wake()
-        else:
-            self._found.pop(name, None)
+        why = drifted(spec, usage, disks)
+        news = why != (self._found.get(name, "") if why else self._last.get(name, ""))
+        for known in (self._found, self._last):
+            known.pop(name, None)
+            if why:
+                known[name] = why
+        if news:
+            self._wake()
 
     def close(self) -> None:
         if self._task is not None:

@@ -257,8 +257,7 @@ class Passes:
         return trouble.attempts if trouble is not None and trouble.goal == action.goal else 0
 
     def _sight(self, name: str) -> stalling.Sight:
-        observed = self._observed
-        return stalling.sight(self.ledger.get(name), observed.containers.get(name), observed.drift.get(name, ""))
+        return stalling.sight(self.ledger.get(name), self._observed.containers.get(name), self._drift.last(name))
 
     def _apt_troubles(self) -> dict[str, Trouble]:
         """Forget troubles with goals that are no longer anyone's, and rounds that had an effect."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
-
-import pytest
 
 from tests.e2e.checks import (
     eventually,
@@ -61,24 +58,6 @@ def test_an_agent_that_was_killed_and_started_again_restarts_nothing(any_world: 
             not_restarted(any_world, each)
         assert any_world.rows()["shop.web"]["restarts"] == 0
         plan_is_empty(any_world)
-
-
-@pytest.mark.root
-def test_another_release_of_the_agent_restarts_nothing(world: World, user_command: Path) -> None:
-    """Code from elsewhere: its agent and, in its place, its keeper; nothing is to be done, and what dies comes back."""
-    world.write("shop.yaml", sleeper("shop", containers=[{**POD[0], "backoff": {"initial": "100ms"}}]))
-    with world.agent():
-        before = [instance(world, name) for name in ("shop", "shop.web")]
-        keeper = world.keepers()
-    world.command = user_command
-    with world.agent():
-        plan_is_empty(world)
-        for each in before:
-            not_restarted(world, each)
-        assert [each.pid for each in world.keepers()] == [each.pid for each in keeper]
-        assert "could not be upgraded" not in world.succeed("status")
-        os.kill(before[1].pid, signal.SIGKILL)
-        restarted(world, before[1])
 
 
 def test_the_rows_of_the_next_agent_are_believed_although_nothing_has_changed(any_world: World) -> None:

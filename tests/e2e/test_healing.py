@@ -113,6 +113,15 @@ def test_a_changed_spec_ends_a_crash_loop_at_once(world: World) -> None:
         state(world, "web", "Running", within=5)
 
 
+def test_running_for_long_enough_forgets_earlier_failures(world: World) -> None:
+    """Else the second wait would be a minute and a half."""
+    backoff = {"initial": "100ms", "factor": 900, "resetAfter": "1s"}
+    world.write("web.yaml", document("web", shell="sleep 1.2; exit 3", backoff=backoff))
+    with world.agent():
+        until(world, "web", lambda row: row["restarts"] >= 3, "was started again three times", within=30)
+        assert "CrashLoop" not in world.succeed("events", "web")
+
+
 def test_retries_that_are_used_up_end_as_failed(world: World) -> None:
     """maxRetries bounds the starts after the first."""
     world.write("web.yaml", document("web", shell="exit 4", backoff={"initial": "50ms", "maxRetries": 2}))
@@ -166,6 +175,25 @@ def test_a_limit_that_somebody_changed_is_put_back_without_a_restart(world: Worl
     for change in ("pids is limited to nothing, not to 50", "network.egress of eth0 is limited to nothing, not to 1Mi"):
         assert change in told
     assert "of the settings of its networks taken away" in told
+
+
+def test_putting_back_what_somebody_takes_again_and_again_is_stalled_and_told(world: World) -> None:
+    """Another program has the same cgroup in hand: it is named, not fought for ever. Once that is gone, all is well."""
+    world.write("web.yaml", sleeper("web", resources={"limits": {"pids": 50}}))
+    with world.agent():
+        before = instance(world, "web")
+        limit = Path(world.rows()["web"]["cgroups"]["pids"], "pids.max")
+        fight = ["sh", "-c", f"while :; do echo 60 > {limit}; sleep 0.05; done"]
+        other = world.nursery.spawn(fight, stdin=subprocess.DEVNULL)
+        row = state(world, "web", "Stalled", within=120)
+        assert (row["reason"], row["pid"]) == ("NoEffect", before.pid) and row["nextTry"] is not None
+        assert "update was done 3 times and changed nothing" in row["message"]
+        assert "pids is limited to 60, not to 50" in world.succeed("why", "web")
+        other.kill()
+        other.wait()
+        state(world, "web", "Running", within=90)
+        assert limit.read_text() == "50\n"
+        not_restarted(world, before)
 
 
 def test_a_process_that_somebody_moved_out_of_its_cgroup_is_moved_back(world: World) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.checks import eventually, instance, message_contains, not_restarted, payload, restarted, state
+from tests.e2e.checks import eventually, gone, instance, message_contains, not_restarted, payload, restarted, state
 from tests.e2e.test_sources import BROKEN, unknown
 from tests.e2e.world import World, sleeper
 from tests.git import Upstream
@@ -37,14 +37,9 @@ def by_sed(world: World, before: str, after: str) -> None:
 
 
 def by_rsync(world: World, before: str, after: str) -> None:
-    """Its system calls: a temporary dot file in the same directory, written in pieces, renamed."""
-    temporary = world.specs / ".web.yaml.Xa3k9Z"
-    text = sleeper("web", after)
-    with temporary.open("w", buffering=1) as file:
-        for at in range(0, len(text), 16):
-            file.write(text[at : at + 16])
-            file.flush()
-    temporary.rename(world.specs / "web.yaml")
+    """A temporary dot file in the same directory, written in pieces, renamed."""
+    (world.aside / "web.yaml").write_text(sleeper("web", after))
+    subprocess.run(["rsync", "--checksum", f"{world.aside}/web.yaml", f"{world.specs}/"], check=True)
 
 
 def by_tar(world: World, before: str, after: str) -> None:
@@ -59,8 +54,8 @@ def by_tar(world: World, before: str, after: str) -> None:
 
 def test_what_editors_and_copying_tools_do_is_one_change_each(world: World) -> None:
     """Backups that they leave are ignored and listed."""
-    if shutil.which("vim") is None:
-        pytest.skip("needs vim")
+    if missing := [tool for tool in ("vim", "rsync") if shutil.which(tool) is None]:
+        pytest.skip(f"needs {' and '.join(missing)}")
     world.write("web.yaml", sleeper("web", "820000"))
     edits: list[Edit] = [by_vim, by_sed, by_rsync, by_tar]
     with world.agent():
@@ -256,3 +251,21 @@ def test_a_directory_that_cannot_be_read_stops_nothing(user_world: World) -> Non
             eventually(lambda: "Permission denied" not in user_world.succeed("status"), "status tells no more")
         for each in before:
             not_restarted(user_world, each)
+
+
+def test_deletes_wait_until_all_can_be_read_and_adds_do_not(user_world: World) -> None:
+    """What is no longer there may lie in the part that cannot be read; what is there is there."""
+    user_world.write("web.yaml", sleeper("web"))
+    user_world.write("more/db.yaml", sleeper("db"))
+    with user_world.agent():
+        web, db = (instance(user_world, name) for name in ("web", "db"))
+        (user_world.specs / "more").chmod(0)
+        eventually(lambda: "Permission denied" in user_world.succeed("status"), "status tells")
+        user_world.delete("web.yaml")
+        user_world.write("new.yaml", sleeper("new"))
+        new = instance(user_world, "new")
+        not_restarted(user_world, web)
+        (user_world.specs / "more").chmod(0o755)
+        gone(user_world, "web", web)
+        not_restarted(user_world, db)
+        not_restarted(user_world, new)

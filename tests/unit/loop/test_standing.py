@@ -149,3 +149,26 @@ def test_a_restart_that_changes_nothing_is_named_and_tried_ever_more_rarely(worl
         await agent.until(lambda: world.status("web") == "Running", 5)
 
     play(scene())
+
+
+def test_a_limit_that_somebody_else_keeps_changing_is_not_fought_over_for_ever(world: World) -> None:
+    async def scene() -> None:
+        world.files.texts["web.yaml"] = document("web", "command: [x]\nresources: {limits: {pids: 50}}")
+        world.containers.of("web").usage = {"pids_limit": 60}
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Stalled", 120)
+        row = world.records.rows["web"]
+        assert "update was done 3 times and changed nothing (changed by somebody else: pids" in row.message
+        assert (row.reason, world.containers.launches["web"]) == ("NoEffect", 1)
+        await asyncio.sleep(600)
+        assert world.status("web") == "Stalled" and len(world.containers.updates) < 30
+        world.containers.of("web").usage = {"pids_limit": 50}
+        await agent.until(lambda: world.status("web") == "Running", 60)
+        world.containers.of("web").usage = {"pids_limit": 60}
+        before = len(world.containers.updates)
+        await agent.until(lambda: len(world.containers.updates) > before, 60)
+        world.containers.of("web").usage = {"pids_limit": 50}
+        await asyncio.sleep(60)
+        assert (world.status("web"), len(world.containers.updates)) == ("Running", before + 1)
+
+    play(scene())

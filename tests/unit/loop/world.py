@@ -71,6 +71,7 @@ class Behaviour:
     pull_error: Exception | None = None
     destroy_seconds: float = 0.0
     destroy_error: Exception | None = None
+    usage: Usage = field(default_factory=dict)
     update_error: Exception | None = None
     silent: bool = False
     supported: bool = True
@@ -151,7 +152,7 @@ class Containers:
         self.updates.append((name, limits))
 
     async def usage(self, name: str) -> Usage | None:
-        return {}
+        return self.of(name).usage
 
     async def status(self, name: str) -> ContainerStatus | None:
         if self.unrecovered:
