@@ -43,22 +43,13 @@ class Publication:
 
 def ruleset(table: str, comment: str, segments: Sequence[Segment], published: Iterable[Publication]) -> str:
     """Without a network: that there is no such table."""
-    lines = _removal(table)
+    lines = [f"add table inet {table}", f"delete table inet {table}"]
     if segments:
         lines += [f"table inet {table} {{", f'  comment "{comment}"']
         for head, rules in _chains(segments, published):
             lines += ["", f"  chain {head}", *(f"    {rule}" for rule in rules), "  }"]
         lines.append("}")
     return "\n".join(lines) + "\n"
-
-
-def made_anew(ruleset: str) -> str:
-    """The same where there is no such table: the kernel takes some 15 ms for the removal of one, whatever is in it."""
-    return ruleset.split("\n", len(_removal("")))[-1]
-
-
-def _removal(table: str) -> list[str]:
-    return [f"add table inet {table}", f"delete table inet {table}"]
 
 
 def _chains(segments: Sequence[Segment], published: Iterable[Publication]) -> Iterator[tuple[str, Iterable[str]]]:

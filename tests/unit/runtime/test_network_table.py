@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from reconciler.runtime.network.driver import Port
-from reconciler.runtime.network.table import Publication, Segment, made_anew, publications, ruleset
+from reconciler.runtime.network.table import Publication, Segment, publications, ruleset
 
 FRONT = Segment("rcfront", (IPv4Network("10.213.0.0/22"), IPv6Network("fd00::/64")))
 BACK = Segment("rcback", (IPv4Network("10.9.0.0/24"),), internal=True)
@@ -82,10 +82,3 @@ def test_a_port_leads_to_the_addresses_of_the_version_of_its_own() -> None:
 def test_every_address_of_a_version_is_no_condition_of_its_own() -> None:
     text = ruleset("t", "", [FRONT], publications([Port(80, 80, "tcp", "::")], WEB))
     assert "    meta nfproto ipv6 tcp dport 80 dnat ip6 to [fd00::2]:80\n" in text
-
-
-def test_where_there_is_no_such_table_none_is_removed() -> None:
-    text = ruleset("mine", "of mine", [Segment("rc0", (IPv4Network("10.9.0.0/24"),))], [])
-    removal, made = text.split("table inet mine {", 1)
-    assert removal == "add table inet mine\ndelete table inet mine\n"
-    assert made_anew(text) == "table inet mine {" + made
