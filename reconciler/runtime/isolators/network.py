@@ -122,6 +122,8 @@ class NetworkIsolator(NetworkUsage):
             lines.append(Held(driver.name, request, self._boot, **looks))
         if lines:
             self._record.write(config.name, lines)
+        for held in lines:
+            self._named(held.driver).begin(held.request)
         files = self._etc.prepare(config, context)
         if not lines:
             return LaunchInfo(nodes=files, isolates=False)

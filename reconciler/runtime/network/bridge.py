@@ -42,7 +42,8 @@ NOTES = "forwarding.json"  # in ROOT
 _MTU = 1500  # of a host without a default route
 _BY_ITSELF = 0.25  # seconds in which a link goes with its namespace
 _LOOK = 0.02
-_LINGER = 0.5  # seconds that a bridge is kept for the next container: the last one may just be started anew
+_LINGER = 0.5  # seconds that a bridge is kept for the next container: the last one may just be started anew, or the
+# first one be on its way
 
 
 class BridgeDriver:
@@ -96,6 +97,24 @@ class BridgeDriver:
             except (OSError, ReconcilerError) as error:
                 log.warning("networks are without their rules until they can be written: %s", error)
 
+    def begin(self, request: Request) -> None:
+        """The bridge, and the rules with it: most of what the first container on it would wait for. The thread then
+        stays as the one that sweeps, should nobody come."""
+        with self._lock:
+            if request.network in self._bridges or self._sweeping:
+                return
+            self._sweeping = True
+        threading.Thread(target=self._begin, args=(request.network,), name="network bridge", daemon=False).start()
+
+    def _begin(self, network: str) -> None:
+        with self._lock, contextlib.suppress(OSError, ReconcilerError):
+            self._kept_until = time.monotonic() + _LINGER
+            if network not in self._bridges:
+                with Rtnetlink() as here:
+                    self._made(here, network)
+                self._enforce()
+        self._sweep()
+
     def attach(self, request: Request, namespace: Namespace) -> Attachment:
         there = namespace.inside()
         with self._lock, Rtnetlink() as here:
@@ -131,10 +150,7 @@ class BridgeDriver:
                 with Rtnetlink() as here:
                     _cut_off(here, link)
                 self._leaving[link] = time.monotonic() + _BY_ITSELF
-            self._kept_until = time.monotonic() + _LINGER
-            if not self._sweeping:
-                self._sweeping = True
-                threading.Thread(target=self._sweep, name="network links", daemon=False).start()
+            self._sweep_soon()
             self._enforce()
 
     def lacks(self, request: Request, attachment: Attachment, netns: str) -> str | None:
@@ -169,6 +185,12 @@ class BridgeDriver:
 
     def mend(self) -> str | None:
         return self._firewall.mend()
+
+    def _sweep_soon(self) -> None:
+        self._kept_until = time.monotonic() + _LINGER
+        if not self._sweeping:
+            self._sweeping = True
+            threading.Thread(target=self._sweep, name="network links", daemon=False).start()
 
     def _sweep(self) -> None:
         """Until all links that were to go are gone, and the bridge, if nobody is on it. What cannot be removed is left

@@ -1,6 +1,6 @@
 """The NetworkDriver contract: who connects a container's network namespace to networks, and takes it off again.
 
-    check ─▶ (record: begun) ─▶ attach(namespace) ─▶ Attachment (recorded) … ─▶ detach ─▶ (record gone)
+    check ─▶ (record: begun) ─▶ begin ─▶ attach(namespace) ─▶ Attachment (recorded) … ─▶ detach ─▶ (record gone)
 
 The record is written before `attach` begins, so whatever an agent that was killed left half made is handed to `detach`,
 without an attachment, by the next one. A driver keeps nothing on disk that it could not do without: `recover` tells it
@@ -122,6 +122,11 @@ class NetworkDriver(Protocol):
 
     def foresee(self, request: Request) -> None:
         """What is in its way at this moment and may go by itself. Changes nothing. Raises OSError, Retryable."""
+        ...
+
+    def begin(self, request: Request) -> None:
+        """`attach` comes soon: what can be made for it by then may be, in the background. What fails of that fails in
+        `attach` again, and says so there. Quick."""
         ...
 
     def attach(self, request: Request, namespace: Namespace) -> Attachment:

@@ -96,10 +96,12 @@ class Firewall:
                 return
             if text != self._wanted:
                 self._wanted, self._seen = text, None
-            if self._guard is None:
-                self._guard = threading.Thread(target=self._keep, name="nftables", daemon=True)
-                self._guard.start()
-            self._put_back()
+            try:
+                self._put_back()
+            finally:
+                if self._guard is None:
+                    self._guard = threading.Thread(target=self._keep, name="nftables", daemon=True)
+                    self._guard.start()
 
     def mend(self) -> str | None:
         """Look whether it is as it is to be, and put it back if not; why that cannot be done."""

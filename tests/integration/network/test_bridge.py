@@ -70,6 +70,13 @@ def test_a_host_without_ipv6_has_networks_of_ipv4(host: None, tmp_path: Path) ->
     eventually(lambda: Seen().links.keys() == {"lo"}, "the links are gone")
 
 
+def test_a_bridge_that_is_begun_and_nobody_comes_to_goes_again(host: None, tmp_path: Path) -> None:
+    driver, request = BridgeDriver(OWNER, tmp_path), Request("shop", "bridge", "eth0")
+    driver.begin(request)
+    eventually(lambda: len(Seen().links) == 2, "it is there")
+    eventually(lambda: Seen().links.keys() == {"lo"}, "it is gone")
+
+
 def test_what_somebody_takes_of_a_network_is_found_and_given_back(host: None, tmp_path: Path) -> None:
     """Addresses, routes, ports and links that are down, on the host and inside, with the limits: nothing else is."""
     driver, request = BridgeDriver(OWNER, tmp_path), Request("shop", "bridge", "eth0", ingress=1 << 20, egress=1 << 33)

@@ -49,6 +49,9 @@ class Driver:
     def foresee(self, request: Request) -> None:
         pass
 
+    def begin(self, request: Request) -> None:
+        pass
+
     def attach(self, request: Request, namespace: Namespace) -> Attachment:
         assert Path(f"/proc/self/fd/{namespace.fd}").samefile("/proc/self/ns/net")
         if request.ifname == self.fails:

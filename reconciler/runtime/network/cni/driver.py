@@ -65,6 +65,9 @@ class CniDriver:
     def foresee(self, request: Request) -> None:
         """Only its plugins know."""
 
+    def begin(self, request: Request) -> None:
+        """Its plugins are asked once there is a namespace."""
+
     def attach(self, request: Request, namespace: Namespace) -> Attachment:
         config = self._config(request.network)
         if isinstance(config, str):
