@@ -67,8 +67,11 @@ def test_a_suspended_container_stays_so_with_and_without_an_agent(world: World) 
         assert not web.alive
         assert "suspended by root at " in row["message"] and row["reason"] == "Suspended"
         plan_is_empty(world)
+        world.write("web.yaml", sleeper("web", env={"NEW": "1"}))
+        message_contains(world, "web", "suspended by root at ", "its spec has changed: generation 2")
         agent.kill()
     with world.agent():
+        message_contains(world, "web", "suspended by root at ", "its spec has changed: generation 2")
         assert world.rows()["web"]["status"] == "Suspended"
         world.succeed("destroy", "web")
         assert world.rows()["web"]["status"] == "Suspended"
