@@ -117,6 +117,8 @@ class EventType(StrEnum):
     STATUS = "Status"
     READY = "Ready"
     NOT_READY = "NotReady"
+    LIMITATION = "Limitation"
+    LIMITATION_OVER = "LimitationOver"
     DESTROYED = "Destroyed"
     ROLLED_BACK = "RolledBack"
     ROLLBACK_ENDED = "RollbackEnded"

@@ -4,6 +4,7 @@
     Applied    generation, …    another version of its spec is in force Ready, NotReady
     Started    pid, restarts    a run began                             Destroyed              nothing of it is left
     Ended      exit             a run ended, and how                    Agent…, Source…        of no container
+    Limitation, LimitationOver  isolator                                it ran into a limit, and goes on; no longer
     RolledBack revision         an earlier revision is asked for        RollbackEnded          what its file has is
 
 Between two looks a name may go through more than one state: an event tells a difference that was seen, the row what
@@ -89,6 +90,16 @@ def between(before: JsonRow | None, after: JsonRow | None, at: float) -> Iterato
     elif bool(after["ready"]) != bool(old.get("ready")):
         kind = EventType.READY if after["ready"] else EventType.NOT_READY
         yield Event(at, kind, name, after["message"])
+    if runs:
+        yield from _limited(old.get("limitations", {}), after["limitations"], name, at)
+
+
+def _limited(before: Mapping[str, str], after: Mapping[str, str], name: str, at: float) -> Iterator[Event]:
+    """That there is one, once: its figures may change with each look."""
+    for isolator in sorted(after.keys() - before.keys()):
+        yield Event(at, EventType.LIMITATION, name, after[isolator], {"isolator": isolator})
+    for isolator in sorted(before.keys() - after.keys()):
+        yield Event(at, EventType.LIMITATION_OVER, name, f"over: {before[isolator]}", {"isolator": isolator})
 
 
 def _status(row: JsonRow) -> str:

@@ -123,6 +123,7 @@ class _Maker:
             next_try=verdict.next_try,
             namespaces=seen.namespaces if seen else {},
             cgroups=seen.cgroups if seen else {},
+            limitations=seen.limitations if seen else {},
             sandbox=str(facts.sandbox(name)) if record else "",
         )
 
@@ -320,7 +321,7 @@ def _waiting(record: Record | None, restarts_per_hour: int) -> _Verdict:
 
 
 def _beside_running(record: Record | None, seen: ContainerStatus, trouble: Trouble | None) -> str:
-    parts = [seen.message]
+    parts = [seen.message, *seen.limitations.values()]
     if trouble is not None:
         parts.append(_again(trouble))
     if record is not None and record.life.starts > 1 and record.life.exit is not None:
@@ -364,5 +365,6 @@ def as_json(row: Row) -> dict[str, Any]:
         "nextTry": timestamp(row.next_try) if row.next_try is not None else None,
         "namespaces": dict(row.namespaces),
         "cgroups": dict(row.cgroups),
+        "limitations": dict(row.limitations),
         "sandbox": row.sandbox,
     }

@@ -309,6 +309,7 @@ class Row:
     next_try: float | None
     namespaces: Mapping[str, int]
     cgroups: Mapping[str, str]
+    limitations: Mapping[str, str]
     sandbox: str
     commit: Commit | None = None
 

@@ -173,6 +173,7 @@ class ContainerStatus:
     namespaces:  kernel name as in DESIGN's table (pid, network, uts, ipc, mount, cgroup, user) → inode
     cgroups:     hierarchy ("unified", "memory", ...) → directory
     message:     what it is doing or stuck at, one sentence, may be empty
+    limitations: isolator → what it has to say of a container that goes on, a sentence
     health_checks: what its image says to check, as a record has it, where its spec says nothing
     begun:       False while its main process runs, but not yet all that it is there for
     """
@@ -187,6 +188,7 @@ class ContainerStatus:
     namespaces: Mapping[str, int] = field(default_factory=dict)
     cgroups: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
+    limitations: Mapping[str, str] = field(default_factory=dict)
     health_checks: tuple[Mapping[str, Any], ...] = ()
     begun: bool = True
 

@@ -229,6 +229,21 @@ def test_a_process_that_somebody_moved_out_of_its_cgroup_is_moved_back(world: Wo
     assert "2 of its processes moved out of its cgroup" in world.succeed("events", "web")
 
 
+def test_a_process_killed_for_want_of_memory_is_an_event_of_a_container_that_goes_on(world: World) -> None:
+    """On cgroup v2 all of it ends, and starts again: memory.oom.group."""
+    hungry = ["sh", "-c", "test -e fed || { touch fed; tail /dev/zero; }; exec sleep infinity"]
+    world.write("web.yaml", document("web", command=hungry, resources={"limits": {"memory": "32Mi"}}))
+    with world.agent():
+        before = instance(world, "web")
+        if (Path(tracking(world.rows()["web"]["cgroups"])) / "memory.oom.group").exists():
+            until(world, "web", lambda row: row["exit"] and row["exit"]["oomKilled"], "all of it ended")
+            return
+        told = until(world, "web", lambda row: row["limitations"].get("cgroups/mem"), "it is told", within=30)
+        assert "limit of 32Mi" in told["message"]
+        assert f"Limitation  {told['limitations']['cgroups/mem']}" in world.succeed("events", "web")
+        not_restarted(world, before)
+
+
 def tracking(cgroups: dict[str, str]) -> str:
     """The one through which all of a container is killed."""
     return cgroups.get("unified") or cgroups["freezer"]

@@ -10,7 +10,7 @@ import pytest
 
 from tests import processes
 from tests.e2e import host_network
-from tests.e2e.checks import eventually, instance, not_restarted, plan_is_empty, until
+from tests.e2e.checks import eventually, instance, message_contains, not_restarted, plan_is_empty, until
 from tests.e2e.host_network import HostNetwork
 from tests.e2e.world import World, document, sleeper
 
@@ -99,7 +99,8 @@ def test_a_port_is_reached_from_everywhere_and_its_rules_come_back(site: Site) -
     by itself. What is not published is not. Rules that somebody flushes are there again, also for the next agent."""
     site.inside("sysctl", "-qw", "net.ipv4.ip_forward=0")
     ports = [{"host": 8080, "container": 80}, {"host": 5353, "container": 53, "protocol": "udp"}]
-    site.write("web.yaml", document("web", command=who("web"), ports=ports, **CONNECTED))
+    looked_at = {"isolators": {"network": {"interval": "1s"}}}
+    site.write("web.yaml", document("web", command=who("web"), ports=ports, **CONNECTED, **looked_at))
     site.write("back.yaml", sleeper("back", **CONNECTED))
     with site.agent() as agent:
         web = instance(site, "web")
@@ -117,6 +118,9 @@ def test_a_port_is_reached_from_everywhere_and_its_rules_come_back(site: Site) -
         assert "timed out" in site.at_the_client(*ask("tcp", site.address("web"), 80, 0.5))
         site.inside("nft", "flush", "ruleset")
         eventually(lambda: "dport" in site.table(), "it is put back")
+        told = "nftables was changed by somebody else, and is put back"
+        message_contains(site, "web", told)
+        eventually(lambda: told in site.succeed("events", "web"), "it is an event")
         assert site.at_the_client(*asked) == f"web sees {CLIENT}"
         table = site.table()
         agent.kill()

@@ -32,7 +32,7 @@ class Container:
     """`lock` is held by whoever changes it (launch, destroy); `settled` is set once its end was seen and a clean-up
     tried, `over` once that has succeeded; `unwanted` tells a launch under way to give up at its next step, and
     `interrupt` ends the step that may take long. `watches`: the tasks of `watching`; `limiting`: the one that ends it
-    for what they found; `reports`: what isolators have to say of it for now, by their names."""
+    for what they found; `limitations`: what isolators have to say of it for now, by their names."""
 
     def __init__(self, run: Run, checkpoints: Checkpoints) -> None:
         self.run = run
@@ -45,7 +45,7 @@ class Container:
         self.ending: asyncio.Task[None] | None = None
         self.limiting: asyncio.Task[None] | None = None
         self.watches: list[asyncio.Task[None]] = []
-        self.reports: dict[str, str] = {}
+        self.limitations: dict[str, str] = {}
         self._checkpoints = checkpoints
         self._written: Run | None = None
 
@@ -64,9 +64,7 @@ class Container:
         return self.run.state is ContainerState.RUNNING and self.alive and not self.unwanted
 
     def status(self) -> ContainerStatus:
-        status = self.run.status()
-        said = [status.message, *self.reports.values()] if self.alive else [status.message]
-        return replace(status, message="; ".join(part for part in said if part))
+        return replace(self.run.status(), limitations=dict(self.limitations) if self.alive else {})
 
     def dismiss(self) -> None:
         """Nobody wants it any more."""

@@ -89,8 +89,10 @@ class Watching:
             return Limitation(Reason.LIMIT_EXCEEDED, f"{isolator.name}: it cannot be watched: {error}", ends=False)
 
     def _report(self, container: Container, isolator: Isolator, message: str) -> None:
-        if container.reports.get(isolator.name, "") == message:
+        if container.limitations.get(isolator.name, "") == message:
             return
         log.warning("%s: %s", container.name, message or f"{isolator.name} has nothing to report any more")
-        container.reports[isolator.name] = message
+        container.limitations.pop(isolator.name, None)
+        if message:
+            container.limitations[isolator.name] = message
         self._shop.notify(container.name)

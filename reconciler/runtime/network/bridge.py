@@ -184,7 +184,7 @@ class BridgeDriver:
         return on_the_host, there
 
     def mend(self) -> str | None:
-        return self._firewall.mend()
+        return self._firewall.mend() or self._firewall.mended()
 
     def _sweep_soon(self) -> None:
         self._kept_until = time.monotonic() + _LINGER

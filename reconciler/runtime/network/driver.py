@@ -152,8 +152,8 @@ class NetworkDriver(Protocol):
         ...
 
     def mend(self) -> str | None:
-        """Put back what somebody took of that which belongs to no container alone; why that cannot be done. Called with
-        each look."""
+        """Put back what somebody took of that which belongs to no container alone. A sentence: why that cannot be done,
+        or that it was, for a while. Called with each look."""
         ...
 
     def recover(self, held: Sequence[Held]) -> None:

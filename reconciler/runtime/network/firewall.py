@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _BURST = 0.05  # seconds in which changes of others come together
 _TRIES = 3
 _AGAIN = 1.0  # seconds after which what could not be put back is tried again
+_TOLD = 120.0  # seconds in which it is told that somebody changed it: several looks at each container
 _SAID = 400  # characters of a complaint that a message shows
 
 
@@ -84,6 +85,7 @@ class Firewall:
         self._seen: _Sight | None = None
         self._hand: _Hand | None = None
         self._guard: threading.Thread | None = None
+        self._mended: float | None = None  # when it was put back last, by the monotonic clock
         self._lock = threading.Lock()
 
     def hold(self, segments: list[table.Segment], published: list[table.Publication]) -> None:
@@ -108,10 +110,17 @@ class Firewall:
         with self._lock:
             try:
                 if self._wanted is not None and self._put_back(whatever_is_counted=True):
-                    log.warning("table %s of nftables was changed by somebody else, and is put back", self.name)
+                    self._mended = time.monotonic()
+                    log.warning("%s", self.mended())
             except (OSError, Retryable) as error:
                 return f"table {self.name} of nftables cannot be put back: {error}"
         return None
+
+    def mended(self) -> str | None:
+        """That somebody else changed it lately, which is put back; None if nobody did."""
+        if self._mended is None or time.monotonic() > self._mended + _TOLD:
+            return None
+        return f"table {self.name} of nftables was changed by somebody else, and is put back"
 
     def _remove(self, text: str) -> None:
         self._wanted = self._seen = None

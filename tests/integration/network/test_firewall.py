@@ -52,13 +52,15 @@ def test_what_somebody_makes_of_the_table_is_put_back(firewall: Firewall, change
     before = nft("list", "ruleset")
     nft(change)
     eventually(lambda: nft("list", "ruleset") == before, "it is as it was", seen=lambda: nft("list", "ruleset"))
+    told = f"table {TABLE.split()[1]} of nftables was changed by somebody else, and is put back"
+    eventually(lambda: firewall.mended() == told, "it is told", seen=firewall.mended)
 
 
 def test_what_others_do_in_tables_of_their_own_has_nothing_written(firewall: Firewall) -> None:
     firewall.hold([SEGMENT], [])
     handles = nft("-a", "list", "table", *TABLE.split())
     nft("add table inet others { chain forward { type filter hook forward priority 0; policy drop; }; }")
-    assert firewall.mend() is None
+    assert (firewall.mend(), firewall.mended()) == (None, None)
     assert nft("-a", "list", "table", *TABLE.split()) == handles
 
 

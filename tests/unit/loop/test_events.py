@@ -33,6 +33,7 @@ def row(**changes: object) -> dict[str, Any]:
         "digest": "d" * 64,
         "source": "/specs/web.yaml",
         "exit": None,
+        "limitations": {},
     }
     return base | changes
 
@@ -56,6 +57,10 @@ A, S, E, ST = EventType.APPLIED, EventType.STARTED, EventType.ENDED, EventType.S
         (row(), row(generation=2), [A]),
         (row(ready=False), row(), [EventType.READY]),
         (row(), row(ready=False), [EventType.NOT_READY]),
+        (row(), row(limitations={"disk/du": "7 of 5 MiB"}), [EventType.LIMITATION]),
+        (row(limitations={"disk/du": "7 of 5 MiB"}), row(limitations={"disk/du": "8 of 5 MiB"}), []),
+        (row(limitations={"disk/du": "7 of 5 MiB"}), row(), [EventType.LIMITATION_OVER]),
+        (row(limitations={"disk/du": "7 of 5 MiB"}), row(pid=None, startedAt=None, status="Completed"), [ST]),
         (row(pid=None, startedAt=None, status="Starting"), row(pid=7, startedAt=None, status="Starting"), []),
     ],
 )

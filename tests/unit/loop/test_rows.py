@@ -161,7 +161,7 @@ def test_the_json_of_a_row_has_the_public_keys() -> None:
     assert {*found} == {
         *("name", "parent", "type", "status", "state", "ready", "pid", "restarts", "generation", "digest", "source"),
         "commit",
-        *("message", "reason", "startedAt", "exit", "nextTry", "namespaces", "cgroups", "sandbox"),
+        *("message", "reason", "startedAt", "exit", "nextTry", "namespaces", "cgroups", "limitations", "sandbox"),
     }
     assert (found["status"], found["restarts"], found["startedAt"]) == ("Running", 2, "1970-01-12T12:46:40.000Z")
     assert sorted(found["exit"]) == ["at", "code", "message", "oomKilled", "reason", "signal"]
