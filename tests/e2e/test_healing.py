@@ -240,7 +240,7 @@ def test_a_process_killed_for_want_of_memory_is_an_event_of_a_container_that_goe
             return
         told = until(world, "web", lambda row: row["limitations"].get("cgroups/mem"), "it is told", within=30)
         assert "limit of 32Mi" in told["message"]
-        assert f"Limitation  {told['limitations']['cgroups/mem']}" in world.succeed("events", "web")
+        assert f"  Limitation    web  {told['limitations']['cgroups/mem']}" in world.succeed("events", "web")
         not_restarted(world, before)
 
 
