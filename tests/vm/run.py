@@ -30,7 +30,7 @@ CACHE = CHECKOUT / ".venv" / "vm"
 SECONDS = 1500
 # neither 9p nor a tmpfs of this kernel can be id-mapped
 _DISK = (
-    "modprobe -aq loop ext4; mkdir /run/vm && truncate -s 1G /run/vm.img && mkfs.ext4 -q /run/vm.img"
+    "modprobe -aq loop ext4 bfq; mkdir /run/vm && truncate -s 1G /run/vm.img && mkfs.ext4 -q /run/vm.img"
     " && mount -t ext4 -o loop /run/vm.img /run/vm && chmod 1777 /run/vm"
 )
 # a test that launches containers takes about so many times as long as one that does not

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.errors import Terminal
 from reconciler.runtime.docker import image_names
+from reconciler.runtime.fetcher import schemes
 from reconciler.spec.model import EnvFromSecret
 from reconciler.spec.namespaces import Sharing, effective
 
@@ -42,7 +43,7 @@ def refusals(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
 
 def sentences(spec: ContainerSpec, no_secrets: str) -> list[str]:
     """The same of this host too. no_secrets: why it can keep none in memory, "" when it can."""
-    found = [f"spec.{field}: {why}" for field, why in refusals(spec)]
+    found = [*(f"spec.{field}: {why}" for field, why in refusals(spec)), *schemes.refusals(spec)]
     if no_secrets and any(volume.type == "secret" for volume in spec.volumes):
         found.append(f"spec.volumes: secret: {no_secrets}")
     return found

@@ -4,7 +4,7 @@
 
 Invariant: what is fetched is at its place only once it is known to be what was asked for. Ends with the agent. What a
 library may import later is imported before the user is changed, who may not be able to read it. Standard library only,
-but for zstd before it had that.
+but for zstd before it had that, and for fsspec where a scheme is its own.
 """
 
 from __future__ import annotations
@@ -21,29 +21,50 @@ import signal
 import ssl  # noqa: F401
 import sys
 import time
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from reconciler.runtime.fetcher import placing
-from reconciler.runtime.fetcher.request import FetchError, Request
+from reconciler.runtime.fetcher.request import SLOWEST, FetchError, Request
 from reconciler.runtime.fetcher.transfer import Opened, opened
 from reconciler.runtime.fetcher.unpacking import unpack
 from reconciler.runtime.kernel import syscalls
+from reconciler.spec.uris import foreign
 
 _MEMORY = 1 << 30
 _SAY_SECONDS = 0.5
+_LONGEST = 400  # characters of an error, some of which a server may have chosen
 
 
 class _Progress:
-    """Lines {"bytes", "total"}, now and then: that one comes is the sign of life."""
+    """Lines {"bytes", "total"}, now and then, when there is something to tell: that one comes is the sign of life."""
 
-    def __init__(self, total: int | None) -> None:
-        self._total, self._done, self._said = total, 0, time.monotonic()
+    def __init__(self, total: int | None, patience: Patience) -> None:
+        self._total, self._done, self._said, self._told = total, 0, time.monotonic(), 0
+        self._patience = patience
 
     def tick(self, amount: int) -> None:
         self._done += amount
-        if time.monotonic() - self._said >= _SAY_SECONDS:
-            self._said = time.monotonic()
+        if self._done - self._told >= SLOWEST and time.monotonic() - self._said >= _SAY_SECONDS:
+            self._said, self._told = time.monotonic(), self._done
+            self._patience.renew()
             say(bytes=self._done, total=self._total)
+
+
+class Patience:
+    """Gives up whatever is under way, with FetchError, once nothing has come of it for some seconds. In this way it
+    can still clean up; the agent's own clock, which kills, is a little slower."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        signal.signal(signal.SIGALRM, self._lost)
+        self.renew()
+
+    def renew(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, self._seconds + _SAY_SECONDS)
+
+    def _lost(self, _signal: int, _frame: object) -> None:
+        raise FetchError(f"less than {SLOWEST} bytes came in {self._seconds:g} s")
 
 
 def say(**answer: object) -> None:
@@ -53,24 +74,47 @@ def say(**answer: object) -> None:
 def main() -> None:
     request = Request.of(sys.stdin.readline())
     try:
-        if request.archive == "zstd":
-            from reconciler.runtime import compression  # noqa: F401
+        _import(request)
         _become(request.owner)
-        with opened(request.source, request.seconds) as found:
-            _fetch(request, found)
+        patience = Patience(request.seconds)
+        with _opened(request) as found:
+            _fetch(request, found, _Progress(found.total, patience))
     except FetchError as error:
-        say(error=str(error))
+        _complain(str(error))
     except TimeoutError:
-        say(error=f"no byte came for {request.seconds:g} s")
+        _complain(f"no byte came for {request.seconds:g} s")
     except OSError as error:
         where = f" ({error.filename})" if error.filename is not None else ""
-        say(error=f"{error.strerror or error}{where}")
+        _complain(f"{error.strerror or error}{where}")
     except http.client.HTTPException as error:
-        say(error=f"ended early: {type(error).__name__} {error}")
+        _complain(f"the server does not speak HTTP: {type(error).__name__} {error}")
     except MemoryError:
-        say(error=f"needs more than {_MEMORY >> 20} MiB of memory to be unpacked")
+        _complain(f"needs more than {_MEMORY >> 20} MiB of memory to be unpacked")
     else:
         say(done=True)
+
+
+def _complain(text: str) -> None:
+    """What a server says goes to terminals: on one line, of printable characters, not too many."""
+    words = " ".join(text[: 4 * _LONGEST].split())
+    say(error="".join(letter if letter.isprintable() else "?" for letter in words)[:_LONGEST])
+
+
+def _import(request: Request) -> None:
+    if request.archive in ("zstd", "zst"):
+        from reconciler.runtime import compression  # noqa: F401
+    if (scheme := foreign(request.source)) is not None:
+        from reconciler.runtime.fetcher import schemes
+
+        schemes.prepare(scheme)
+
+
+def _opened(request: Request) -> AbstractContextManager[Opened]:
+    if foreign(request.source) is None:
+        return opened(request.source, request.seconds)
+    from reconciler.runtime.fetcher import schemes
+
+    return schemes.opened(request.source)
 
 
 def _become(owner: tuple[int, int] | None) -> None:
@@ -89,8 +133,7 @@ def _become(owner: tuple[int, int] | None) -> None:
         os._exit(1)
 
 
-def _fetch(request: Request, found: Opened) -> None:
-    progress = _Progress(found.total)
+def _fetch(request: Request, found: Opened, progress: _Progress) -> None:
     if request.store is not None:
         with os.fdopen(request.store, "wb") as file:
             _copy(request, found, file, progress)

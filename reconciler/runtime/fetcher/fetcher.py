@@ -1,7 +1,7 @@
 """The agent's side of fetching: each uri of a spec in turn, by a child process that can be killed at any time.
 
-Invariants: a fetch that brings no byte for `seconds` is given up; cancelling it ends its child; every failure names the
-uri and the cause. The child has the agent's variables for proxies and certificates and no others.
+Invariants: a fetch that brings next to nothing for `seconds` is given up; cancelling it ends its child; every failure
+names the uri and the cause. The child has the agent's variables for proxies, certificates and fsspec and no others.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.compression import HOME
 from reconciler.runtime.containerizer import ContainerConfig
+from reconciler.runtime.fetcher import schemes
 from reconciler.runtime.fetcher.cache import Cache
-from reconciler.runtime.fetcher.request import Request
+from reconciler.runtime.fetcher.request import SLOWEST, Request
 from reconciler.runtime.kernel import rootpaths
 from reconciler.spec.attachments import Uri
 from reconciler.spec.references import located
-from reconciler.spec.uris import archive, base_name, is_remote, local_path, shown
+from reconciler.spec.uris import archive, foreign, is_remote, local_path, place, shown
 from reconciler.states import Reason
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Fetcher:
             seconds=self._seconds,
             sha256=uri.sha256,
             sandbox=sandbox,
-            target=uri.destination or ("" if kind else base_name(uri.uri)),
+            target=uri.destination or place(uri.uri, kind),
             archive=kind,
             executable=uri.executable,
             owner=owner,
@@ -101,7 +102,7 @@ def _fields(request: Request) -> dict[str, Any]:
 
 
 def _source(config: ContainerConfig, uri: Uri) -> str:
-    if is_remote(uri.uri):
+    if is_remote(uri.uri) or foreign(uri.uri):
         return uri.uri
     path = located(local_path(uri.uri), str(config.base))
     if not path.startswith("/"):
@@ -135,7 +136,7 @@ class _Run:
         fds = [fd for fd in (request.store, request.sandbox, *more) if fd is not None]
         say(f"fetching {self._uri}")
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _CODE, str(_PACKAGE), *([HOME] if HOME else [])),
+            *(sys.executable, "-I", "-S", "-c", _CODE, str(_PACKAGE), *_homes(request.source)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -159,7 +160,7 @@ class _Run:
                 async with asyncio.timeout(self._seconds + _SLACK):
                     line = await process.stdout.readline()
             except TimeoutError:
-                raise self._failed(f"no byte came for {self._seconds:g} s") from None
+                raise self._failed(f"less than {SLOWEST} bytes came in {self._seconds:g} s") from None
             if not line:
                 words = (await process.stderr.read(_KEPT)).decode(errors="replace").split()
                 log.error("%s: the fetcher of %s died: %s", self._name, self._uri, " ".join(words))
@@ -176,9 +177,18 @@ class _Run:
         return Retryable(f"{self._name}: {self._uri}: {why}", Reason.FETCH_FAILED)
 
 
+def _homes(source: str) -> list[str]:
+    """Where what is no part of the standard library is imported from."""
+    return [each for each in (HOME, schemes.home() if foreign(source) else None) if each is not None]
+
+
 def _mebibytes(size: int) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in ours.items() if name in _PASSED_ON or name.lower().endswith("_proxy")}
+    return {
+        name: value
+        for name, value in ours.items()
+        if name in _PASSED_ON or name.lower().endswith("_proxy") or name.startswith(schemes.VARIABLES)
+    }

@@ -6,15 +6,18 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SLOWEST = 1024
+"""Bytes in `seconds`: a server that sends one now and then would hold its container up for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """source: a URL, a path, or "fd:N"; seconds: in which at least a byte must come.
+    """source: a URL, a path, or "fd:N"; seconds: in which at least `SLOWEST` bytes must come.
 
     store:    descriptor of an open file that takes it as it is; None: it goes into the sandbox
     sandbox:  descriptor of the sandbox
     target:   path in the sandbox: the file's own, or for an archive the directory it is unpacked in
-    archive:  "tar", "zip" or "zstd" (a tar in it), to be unpacked
+    archive:  to be unpacked, as `spec.uris.archive` has it
     owner:    (uid, gid) to become; None: as whoever we are
     """
 

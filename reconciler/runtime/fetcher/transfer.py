@@ -12,10 +12,10 @@ import os
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPMessage
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO
 
 from reconciler.runtime.fetcher.request import FetchError
 from reconciler.spec.uris import REMOTE, is_remote, shown
@@ -24,20 +24,17 @@ CHUNK = 256 * 1024
 _DESCRIPTOR = "fd:"
 
 
-class Readable(Protocol):
-    def read(self, amount: int, /) -> bytes: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """total: bytes it is going to have, where that is known."""
+    """read: up to so many bytes, as soon as there are any, b"" at the end; total: bytes it is going to have, where that
+    is known."""
 
-    stream: Readable
+    read: Callable[[int], bytes]
     total: int | None
 
     def chunks(self) -> Iterator[bytes]:
         done = 0
-        while data := self.stream.read(CHUNK):
+        while data := self.read(CHUNK if self.total is None else min(CHUNK, self.total - done)):
             done += len(data)
             yield data
         if self.total is not None and done < self.total:  # http.client takes a lost connection for the end
@@ -49,18 +46,18 @@ def opened(source: str, seconds: float) -> Iterator[Opened]:
     """seconds: the longest a read may take. Raises FetchError, OSError or http.client.HTTPException."""
     if not is_remote(source):
         with _file(source) as file:
-            yield Opened(file, os.fstat(file.fileno()).st_size)
+            yield Opened(file.read, os.fstat(file.fileno()).st_size)
         return
     try:
         answer = _opener().open(urllib.request.Request(source, headers={"User-Agent": "reconciler"}), timeout=seconds)
     except urllib.error.HTTPError as error:
-        with error:
-            raise FetchError(f"the server answers {error.code}: {error.reason}") from error
+        error.close()
+        raise FetchError(f"the server answers {error.code}: {error.reason}") from error
     except urllib.error.URLError as error:
         raise FetchError(f"cannot be reached: {error.reason}") from error
     with answer:
         length = answer.headers.get("Content-Length")
-        yield Opened(answer, int(length) if length is not None and length.isdecimal() else None)
+        yield Opened(answer.read1, int(length) if length is not None and length.isdecimal() else None)
 
 
 def _file(source: str) -> BinaryIO:
@@ -81,6 +78,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         scheme = newurl.partition(":")[0].lower()
         if scheme not in REMOTE or (req.type == "https" and scheme != "https"):
             raise FetchError(f"is redirected to {shown(newurl)}, which is not followed")
+        fp.close()  # else it is read to its end first, wherever that is
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -1,4 +1,5 @@
-"""Archives into a sandbox, member by member. Standard library only, but for zstd before it had that.
+"""Archives into a sandbox, member by member, and compressed files. Standard library only, but for
+zstd before it had that.
 
 Invariant: an archive decides what is in its directory and nothing else: paths and links that lead out of it, devices
 and FIFOs are refused; set-user-id and set-group-id bits, owners and capabilities are left out. Everything is placed by
@@ -7,28 +8,44 @@ and FIFOs are refused; set-user-id and set-group-id bits, owners and capabilitie
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import posixpath
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from reconciler.runtime.fetcher import placing
 from reconciler.runtime.fetcher.request import FetchError
-from reconciler.runtime.fetcher.transfer import CHUNK, Readable
+from reconciler.runtime.fetcher.transfer import CHUNK
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What the modules raise for a file that is not what its name says; LZMAError and ZstdError are plain Exceptions."""
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What the modules raise for a file that is not what its name says; ZstdError, a plain Exception, may not be there."""
 _LONGEST_LINK = 4096
 _BITS = 0o777
+_ZIP_HEADER = 30  # bytes, at least, of what an archive says of each member
 
 Tick = Callable[[int], None]
 
 
+class Readable(Protocol):
+    def read(self, amount: int, /) -> bytes: ...
+
+
 class Unpacking:
-    """Into the directory `target` of the sandbox. tick: told bytes as they are written."""
+    """At `target` in the sandbox: the directory of a tree, or the file. tick: told bytes as they are written."""
 
     def __init__(self, sandbox: int, target: str, tick: Tick) -> None:
         self._sandbox, self._target, self._tick = sandbox, target, tick
@@ -37,6 +54,7 @@ class Unpacking:
         placing.directory(self._sandbox, self._target)
         with tarfile.open(fileobj=file, mode="r:*") as archive:
             for member in archive:
+                self._tick(tarfile.BLOCKSIZE)
                 self._member(archive, member)
 
     def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -60,10 +78,38 @@ class Unpacking:
         with zstd_file(file) as plain:
             self.tar(plain)
 
+    def gzip(self, file: BinaryIO) -> None:
+        with gzip.GzipFile(fileobj=file) as plain:
+            self._whole(plain)
+
+    def bzip2(self, file: BinaryIO) -> None:
+        with bz2.BZ2File(file) as plain:
+            self._whole(plain)
+
+    def xz(self, file: BinaryIO) -> None:
+        with lzma.LZMAFile(file) as plain:
+            self._whole(plain)
+
+    def zst(self, file: BinaryIO) -> None:
+        from reconciler.runtime.compression import zstd_file
+
+        with zstd_file(file) as plain:
+            self._whole(plain)
+
+    def _whole(self, plain: Readable) -> None:
+        """A modules' own OSErrors for what is no such file have no number."""
+        try:
+            self._write(self._target, plain, 0o644)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise FetchError(f"cannot be unpacked: {error}") from error
+
     def zip(self, file: BinaryIO) -> None:
         placing.directory(self._sandbox, self._target)
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
+                self._tick(_ZIP_HEADER)
                 self._entry(archive, member)
 
     def _entry(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
@@ -97,14 +143,14 @@ class Unpacking:
 
 
 def unpack(kind: str, file: BinaryIO, sandbox: int, target: str, tick: Tick) -> None:
-    """kind: "tar" (plain, gz, bz2, xz), "zstd" (a tar in it) or "zip". Raises FetchError or OSError."""
+    """kind: as `spec.uris.archive` has it. Raises FetchError or OSError."""
     unpacking = Unpacking(sandbox, target, tick)
     file.seek(0)
     try:
-        {"tar": unpacking.tar, "zstd": unpacking.zstd, "zip": unpacking.zip}[kind](file)
+        getattr(unpacking, kind)(file)
     except (FetchError, OSError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, BROKEN) or type(error).__name__ in ("LZMAError", "ZstdError"):
+        if isinstance(error, _BROKEN) or type(error).__name__ == "ZstdError":
             raise FetchError(f"cannot be unpacked: {error}") from error
         raise

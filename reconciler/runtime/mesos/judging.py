@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
+from reconciler.runtime.fetcher import schemes
 from reconciler.runtime.isolators.isolator import Isolator
 from reconciler.runtime.launcher.launcher import Launcher
 from reconciler.runtime.mesos import fit, launch_plan, needs
@@ -22,6 +23,7 @@ def refusals(
         *fit.refusals(spec, launcher.name, launcher.gives, limits=launcher.limits),
         *fit.images(spec, backend),
         *needs.refusals(spec, isolators, left_out),
+        *schemes.refusals(spec),
     ]
 
 

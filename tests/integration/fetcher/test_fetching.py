@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import stat
 import tarfile
@@ -53,8 +55,12 @@ async def test_everything_is_there_before_the_payload_starts(either: World, serv
     server.files = {"run.sh": b"#!/bin/sh\necho run", "app.tgz": archive("bin/app", b"#!/bin/sh\necho app")}
     server.files["app.tzst"] = zstd.compress(gzip.decompress(archive("packed/app", b"#!/bin/sh\necho packed")))
     (base / "notes").write_text("from the host")
+    server.files |= {"log.gz": gzip.compress(b"of gzip"), "log.bz2": bz2.compress(b", bzip2")}
+    server.files |= {"log.xz": lzma.compress(b", xz"), "log.zst": zstd.compress(b", zstd")}
     uris = [
         {"uri": server.url("run.sh"), "executable": True},
+        {"uri": server.url("log.gz")},
+        *({"uri": server.url(f"log.{ending}"), "destination": f"log.of.{ending}"} for ending in ("bz2", "xz", "zst")),
         {"uri": server.url(f"to/{server.url('app.tgz')}"), "destination": "opt"},
         {"uri": server.url("app.tgz"), "extract": False, "destination": "kept/app.tgz"},
         {"uri": server.url("app.tzst")},
@@ -62,8 +68,9 @@ async def test_everything_is_there_before_the_payload_starts(either: World, serv
         {"uri": str(base / "notes"), "sha256": hashlib.sha256(b"from the host").hexdigest()},
     ]
     async with either.agent() as agent:
-        said = await agent.run("web", shell="./run.sh; opt/bin/app; packed/app; cat etc/notes; ls kept", uris=uris)
-        assert said == ["run", "app", "packed", "from the hostapp.tgz"]
+        script = "./run.sh; opt/bin/app; packed/app; cat etc/notes log log.of.*; ls kept"
+        said = await agent.run("web", shell=script, uris=uris)
+        assert said == ["run", "app", "packed", "from the hostof gzip, bzip2, xz, zstdapp.tgz"]
         await agent.destroy("web")
 
 
@@ -86,7 +93,8 @@ async def test_it_is_done_as_the_user_of_the_container(world: World, server: Ser
 
 async def test_what_goes_wrong_names_the_uri_and_the_cause(either: World, server: Server, base: Path) -> None:
     server.files = {"app": CONTENT, "evil.tar": archive("../outside", b"!"), "broken.zip": b"no zip"}
-    server.files["broken.tzst"] = b"no zstd"
+    server.files |= {"broken.tzst": b"no zstd", "broken.gz": b"no gzip", "broken.xz": b"no xz", "broken.zst": b"?"}
+    server.files |= {"broken.bz2": b"no bzip2", "half.gz": gzip.compress(CONTENT)[:-20]}
     os.mkfifo(base / "fifo")
     for uri, *why in (
         ({"uri": server.url("missing?token=x")}, server.url("missing:"), "404"),
@@ -95,7 +103,8 @@ async def test_what_goes_wrong_names_the_uri_and_the_cause(either: World, server
         ({"uri": server.url("app"), "sha256": "0" * 64}, hashlib.sha256(CONTENT).hexdigest()),
         ({"uri": server.url("evil.tar")}, "leads out"),
         ({"uri": server.url("broken.zip")}, "cannot be unpacked"),
-        ({"uri": server.url("broken.tzst")}, "cannot be unpacked"),
+        *(({"uri": server.url(f"broken.{kind}")}, "cannot be unpacked") for kind in ("tzst", "gz", "xz", "bz2", "zst")),
+        ({"uri": server.url("half.gz")}, "cannot be unpacked"),
         ({"uri": "http://127.0.0.1:9/x"}, "refused"),
         ({"uri": str(base / "fifo")}, "no ordinary file"),
     ):

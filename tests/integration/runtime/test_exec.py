@@ -44,7 +44,7 @@ def client(world: World, name: str, argv: list[str], **options: Any) -> subproce
 
 async def execute(world: World, name: str, *argv: str, stdin: str = "", **options: Any) -> tuple[int, str, str]:
     process = client(world, name, list(argv), **options)
-    out, err = await asyncio.to_thread(process.communicate, stdin, 20)
+    out, err = await asyncio.to_thread(process.communicate, stdin, 20 * processes.PATIENCE)
     return process.returncode, out, err
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.spec.uris import archive, base_name, local_path, violation
+from reconciler.spec.uris import archive, base_name, local_path, place, violation
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,18 @@ from reconciler.spec.uris import archive, base_name, local_path, violation
         ("http://x/", "", None),
         ("file:///srv/%C3%A4.tar.xz", "ä.tar.xz", "tar"),
         ("../up/app?.bin", "app?.bin", None),
-        ("notes.gz", "notes.gz", None),
+        ("notes.gz", "notes.gz", "gzip"),
+        (".gz", ".gz", None),
+        ("s3://bucket/way/log.XZ?version=2", "log.XZ", "xz"),
     ],
 )
 def test_name_and_kind(uri: str, name: str, kind: str | None) -> None:
     assert (base_name(uri), archive(uri)) == (name, kind)
+
+
+@pytest.mark.parametrize(("uri", "where"), [("a.tgz", ""), ("a.ZIP", ""), ("a.txt", "a.txt"), ("log.GZ", "log")])
+def test_where_it_belongs(uri: str, where: str) -> None:
+    assert place(uri, archive(uri)) == where
 
 
 def test_a_file_uri_is_a_path() -> None:
@@ -31,7 +38,8 @@ def test_a_file_uri_is_a_path() -> None:
 @pytest.mark.parametrize(
     ("uri", "why"),
     [
-        ("hdfs://x/y", "hdfs"),
+        ("-x://x/y", "scheme"),
+        ("ftp://me:pw@x/y", "password"),
         ("file://other/y", "file:///"),
         ("http:///y", "no host"),
         ("https://me:pw@x/y", "password"),
@@ -45,4 +53,5 @@ def test_refused(uri: str, why: str) -> None:
 
 def test_accepted() -> None:
     assert violation("http://x/", named=True) == ""
+    assert violation("sftp://me@x/y", named=False) == ""
     assert violation("c:/x", named=False) == "", "a path like any other"
