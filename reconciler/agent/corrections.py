@@ -170,6 +170,7 @@ def _row(name: str, **known: Any) -> JsonRow:
         "nextTry": None,
         "namespaces": {},
         "cgroups": {},
+        "limitations": {},
         "sandbox": "",
         **known,
     }

@@ -309,9 +309,9 @@ class Row:
     next_try: float | None
     namespaces: Mapping[str, int]
     cgroups: Mapping[str, str]
-    limitations: Mapping[str, str]
     sandbox: str
     commit: Commit | None = None
+    limitations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Journal(Protocol):
