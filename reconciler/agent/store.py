@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reconciler.agent import marks, removal, revisions
+from reconciler.agent import marks, revisions
 from reconciler.agent.eventlog import EventLog
 from reconciler.agent.lock import say_published
 from reconciler.agent.paths import Places, sandbox_of
@@ -34,6 +34,7 @@ from reconciler.loop.rows import as_json
 from reconciler.loop.values import Life, Origin, Record, Recorded, Row
 from reconciler.runtime import durable
 from reconciler.runtime.containerizer import Termination
+from reconciler.runtime.kernel import removal
 from reconciler.spec import normal
 from reconciler.spec.sources.listing import Commit
 from reconciler.states import Reason

@@ -12,6 +12,7 @@ Layers are directories of nobody's but ours, from the top down here: `read` find
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.runtime.kernel import mounts, rootpaths
+from reconciler.runtime.kernel import mounts, removal, rootpaths
 from reconciler.runtime.provisioner import mapped_overlay
 from reconciler.runtime.provisioner.store import is_whiteout
 from reconciler.runtime.provisioner.unpacking import OPAQUE
@@ -144,7 +145,7 @@ def _put(source: Path, target: Path, linked: dict[int, Path]) -> None:
     found = source.lstat()
     is_directory = stat.S_ISDIR(found.st_mode)
     if not is_directory or not _is_directory(target) or is_opaque(source):
-        _remove(target)
+        removal.remove(target)
     if is_whiteout(found):
         return
     if is_directory:
@@ -157,12 +158,36 @@ def _put(source: Path, target: Path, linked: dict[int, Path]) -> None:
     elif stat.S_ISFIFO(found.st_mode):
         os.mkfifo(target)
     else:
-        shutil.copyfile(source, target)
+        _copy(source, target)
     linked[found.st_ino] = target
     _own(source, target)
     shutil.copystat(source, target, follow_symlinks=False)
     with contextlib.suppress(OSError):
         os.removexattr(target, OPAQUE, follow_symlinks=False)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file, with its holes."""
+    with source.open("rb") as here, target.open("xb") as there:
+        for begin, end in _extents(here.fileno()):
+            there.seek(begin)
+            while begin < end and (done := os.sendfile(there.fileno(), here.fileno(), begin, end - begin)):
+                begin += done
+        there.truncate(os.fstat(here.fileno()).st_size)
+
+
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """Where there is data: from, to. lseek(2), SEEK_DATA."""
+    end = 0
+    while True:
+        try:
+            begin = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # but a hole is left, or nothing
+                return
+            raise
+        end = os.lseek(fd, begin, os.SEEK_HOLE)
+        yield begin, end
 
 
 def _own(source: Path, target: Path) -> None:
@@ -172,13 +197,6 @@ def _own(source: Path, target: Path) -> None:
 
 def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _remove(path: Path) -> None:
-    if _is_directory(path):
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def is_opaque(directory: Path) -> bool:

@@ -207,6 +207,12 @@ class Registry:
             self.check()
             yield piece
 
+    def _keep(self, blob: Blob, file: IO[bytes], piece: bytes) -> None:
+        try:
+            file.write(piece)
+        except OSError as error:
+            raise OSError(f"layer {blob.digest} cannot be written: {error.strerror}") from error
+
     def fetch(self, blob: Blob, file: IO[bytes]) -> None:
         """Into an empty file. Where an attempt broke off the next one goes on, if the registry can."""
         told = 0.0
@@ -222,7 +228,7 @@ class Registry:
                     file.seek(0)
                     file.truncate()
                 for piece in self._pieces(answer):
-                    file.write(piece)
+                    self._keep(blob, file, piece)
                     if file.tell() > blob.size:
                         raise BadImage(f"layer {blob.digest} is larger than its manifest says, {blob.size} bytes")
                     if time.monotonic() - told > _SAY_SECONDS:

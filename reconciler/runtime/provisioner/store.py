@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -30,7 +29,7 @@ from typing import Any
 
 from reconciler.errors import Retryable
 from reconciler.runtime import durable
-from reconciler.runtime.kernel import syscalls
+from reconciler.runtime.kernel import removal, syscalls
 from reconciler.runtime.provisioner.manifests import HealthTest, ImageConfig
 from reconciler.states import Reason
 
@@ -129,7 +128,7 @@ class Store:
             try:
                 yield made
             finally:
-                shutil.rmtree(made, ignore_errors=True)
+                _swept(made)
 
     def _make(self) -> None:
         self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -161,7 +160,7 @@ class Store:
         for name in set(_names(self.base / "containers")) - set(names):
             self.remove(name)
         for name in _names(self.base / "tmp"):
-            shutil.rmtree(self.base / "tmp" / name, ignore_errors=True)
+            _swept(self.base / "tmp" / name)
 
     # ---- containers
 
@@ -183,7 +182,7 @@ class Store:
                     durable.replace(place / _CLAIM, json.dumps(_as_json(images[part])).encode(), sync=True)
                 yield places
             except BaseException:
-                shutil.rmtree(whole, ignore_errors=True)
+                _swept(whole)
                 raise
 
     def remove(self, name: str) -> None:
@@ -191,8 +190,7 @@ class Store:
         aside = self.base / "tmp" / secrets.token_hex(8)
         with contextlib.suppress(FileNotFoundError):
             (self.base / "containers" / name).rename(aside)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(aside)
+        removal.remove(aside)
 
     def used(self) -> dict[str, tuple[Image, ...]]:
         """Container → the images that it runs on, its root's and its volumes'."""
@@ -228,13 +226,19 @@ class Store:
             for name in needless:
                 aside = self.base / "tmp" / secrets.token_hex(8)
                 (self.base / "layers" / name).rename(aside)
-                shutil.rmtree(aside)
+                removal.remove(aside)
             return Pruned(tuple(image.reference for image in gone), len(needless), size)
 
 
 def is_whiteout(found: os.stat_result) -> bool:
     """What overlayfs.rst has in place of a name that is hidden."""
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def _swept(directory: Path) -> None:
+    """As far as it goes; the next agent tries again."""
+    with contextlib.suppress(OSError):
+        removal.remove(directory)
 
 
 def _names(directory: Path) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from reconciler.runtime.compression import Decompressor
-from reconciler.runtime.kernel import rootpaths
+from reconciler.runtime.kernel import removal, rootpaths
 from reconciler.runtime.provisioner.archives import Layer
 from reconciler.runtime.provisioner.manifests import BadImage
 
@@ -54,7 +54,7 @@ def unpack(file: IO[bytes], layer: Layer, directory: str, check: Check) -> Unpac
     stream = Stream(file, layer, check)
     try:
         with rootpaths.opened(directory) as root:
-            writer = _Writer(root, stream, check)
+            writer = _Writer(root, stream, check, layer.diff_id)
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_CHUNK) as tar:
                 writer.take_all(tar)
             stream.finish()
@@ -128,8 +128,8 @@ class Stream:
 
 
 class _Writer:
-    def __init__(self, root: int, stream: Stream, check: Check) -> None:
-        self._root, self._stream, self._check = root, stream, check
+    def __init__(self, root: int, stream: Stream, check: Check, layer: str) -> None:
+        self._root, self._stream, self._check, self._layer = root, stream, check, layer
         self._times: list[tuple[str, float]] = []
         self.size = self.entries = 0
 
@@ -144,7 +144,13 @@ class _Writer:
             self.entries += 1
             if self.entries > _MOST:
                 raise BadImage(f"it has more than {_MOST} entries")
-            self._take(tar, member)
+            try:
+                self._take(tar, member)
+            except OSError as error:
+                if error.errno is None:
+                    raise
+                why = os.strerror(error.errno)
+                raise OSError(f"{member.name} of layer {self._layer} cannot be written: {why}") from error
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         parts = _parts(member.name)
@@ -172,7 +178,7 @@ class _Writer:
         before = _kind(parent, name)
         hidden = before is not None and _is_whiteout(parent, name)
         if before is None or not stat.S_ISDIR(before):
-            _remove(parent, name)
+            removal.remove_at(parent, name)
             os.mkdir(name, 0o700, dir_fd=parent)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
@@ -192,7 +198,7 @@ class _Writer:
     def _other(self, tar: tarfile.TarFile, parent: int, name: str, member: tarfile.TarInfo) -> None:
         if member.ischr() or member.isblk():
             return
-        _remove(parent, name)
+        removal.remove_at(parent, name)  # an earlier entry: a later one takes its place, as when unpacked by hand
         if member.isreg():
             self._file(tar, parent, name, member)
         elif member.issym():
@@ -304,23 +310,6 @@ def _set_attributes(place: str | int, member: tarfile.TarInfo) -> None:
         name = key.removeprefix(_XATTR)
         if name != key and (name.startswith("user.") or name == "security.capability"):
             os.setxattr(place, name, os.fsencode(value))
-
-
-def _remove(parent: int, name: str) -> None:
-    """What an earlier entry made there. A later one of another kind takes its place, as when unpacked by hand."""
-    found = _kind(parent, name)
-    if found is None:
-        return
-    if stat.S_ISDIR(found):
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            for below in os.listdir(fd):  # noqa: PTH208 - of a descriptor
-                _remove(fd, below)
-        finally:
-            os.close(fd)
-        os.rmdir(name, dir_fd=parent)
-    else:
-        os.unlink(name, dir_fd=parent)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,25 @@ def reference(base: Path) -> str:
 
 def backed(world: World, backend: str) -> None:
     world.settings = replace(world.settings, image_provisioner_backend=backend)
+
+
+def test_a_copy_keeps_what_is_no_data_as_holes(tmp_path: Path) -> None:
+    lower, size = tmp_path / "lower", 1 << 40
+    lower.mkdir()
+    for name, places in {"none": (), "some": (4096, 1 << 30, size - 3)}.items():
+        with (lower / name).open("wb") as file:
+            for place in places:
+                file.seek(place)
+                file.write(b"end")
+            file.truncate(size)
+    (lower / "empty").touch()
+    (lower / "full").write_bytes(b"full" * 5000)
+    layers.copied([lower], tmp_path / "root")
+    for name, blocks in {"none": 0, "some": 3 << 20}.items():
+        found = (tmp_path / "root" / name).stat()
+        assert found.st_size == size and found.st_blocks * 512 <= blocks
+    assert os.pread(os.open(tmp_path / "root" / "some", os.O_RDONLY | os.O_CLOEXEC), 9, 1 << 30) == b"end" + bytes(6)
+    assert (tmp_path / "root/empty").read_bytes() == b"" and (tmp_path / "root/full").read_bytes() == b"full" * 5000
 
 
 @pytest.mark.parametrize("user", ["host", "private"])

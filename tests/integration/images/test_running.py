@@ -105,6 +105,15 @@ async def test_what_one_wrote_is_gone_with_its_run(world: World, reference: str)
         assert agent.output("shop", "stderr").count("No such file") == 1
 
 
+async def test_a_tree_deeper_than_any_recursion_goes_with_its_run(world: World, reference: str) -> None:
+    script = "i=0; while [ $i -lt 1500 ]; do busybox mkdir d; cd d; i=$((i+1)); done; echo deep; exec sleep 1000"
+    async with world.agent() as agent:
+        await agent.launch("shop", **await provided(agent, "shop", reference, command=["sh", "-c", script], user="0"))
+        await agent.says("shop", "deep")
+        await agent.destroy("shop")
+        assert kept(world)["containers"] == kept(world)["tmp"] == []
+
+
 async def test_the_stop_signal_is_the_images(world: World, reference: str) -> None:
     async with world.agent() as agent:
         script = "trap 'echo quits; exit 7' QUIT; echo ready; while true; do sleep 0.1; done"

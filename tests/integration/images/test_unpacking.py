@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.runtime.compression import zstd
 from reconciler.runtime.provisioner import layers, unpacking
 from reconciler.runtime.provisioner.archives import Layer
 from reconciler.runtime.provisioner.manifests import BadImage, Blob
@@ -170,8 +171,22 @@ def test_bounds_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "_LARGEST", 1 << 20)
     (tmp_path / "bomb").mkdir()
     data = images.layer(file("zeros", bytes(2 << 20)))
-    with pytest.raises(BadImage, match="larger than"):
-        unpacked(tmp_path / "bomb", gzip.compress(data), Layer(sha256(data), None, ""))
+    for packed in (gzip.compress(data), zstd.compress(data)):
+        with pytest.raises(BadImage, match="larger than"):
+            unpacked(tmp_path / "bomb", packed, Layer(sha256(data), None, ""))
+        (tmp_path / "bomb" / "layer").rename(tmp_path / sha256(packed))
+
+
+def test_a_tree_deeper_than_any_recursion_is_made_and_replaced(tmp_path: Path) -> None:
+    way = [directory("d/" * depth) for depth in range(1, 1500)]
+    place = unpacked(tmp_path, images.layer(*way, file("d", "a file now")))
+    assert [(each.name, each.read_text()) for each in place.iterdir()] == [("d", "a file now")]
+
+
+def test_what_cannot_be_written_is_named_with_its_layer(tmp_path: Path) -> None:
+    data = images.layer(file(f"etc/{'long' * 100}"))
+    with pytest.raises(OSError, match=f"^etc/(long)+ of layer {sha256(data)} cannot be written: File name too long$"):
+        unpacked(tmp_path, data)
 
 
 def test_it_is_given_up_at_once_when_nobody_wants_it(tmp_path: Path) -> None:

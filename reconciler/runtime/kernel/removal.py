@@ -2,7 +2,7 @@
 
 Every step goes through a directory descriptor and follows no link, so nothing outside is ever reached. A
 directory that its container closed to us (as an ordinary user we are no exception) is opened up first, and one
-nested deeper than we have descriptors for is moved up.
+nested deeper than we have descriptors for is moved up. Standard library only.
 """
 
 from __future__ import annotations
@@ -32,13 +32,26 @@ def remove_below(base: Path, parts: Sequence[str]) -> None:
             if error.errno in _NOT_OURS:
                 return
             raise
-        with contextlib.suppress(FileNotFoundError):
-            if _unlinked(fd, parts[-1]):
-                return
-            top = _keep(opened, _open(fd, parts[-1]))
-            while names := os.listdir(top):  # noqa: PTH208 - of a descriptor
+        remove_at(fd, parts[-1])
+
+
+def remove(path: Path) -> None:
+    """The same of one that no link stands on the way to."""
+    remove_below(path.parent, [path.name])
+
+
+def remove_at(parent: int, name: str) -> None:
+    """The same of what is in the directory of that descriptor by that name."""
+    with contextlib.suppress(FileNotFoundError):
+        if _unlinked(parent, name):
+            return
+        top = _open(parent, name)
+        try:
+            while names := os.listdir(top):
                 _empty(top, names, top, 0)
-            os.rmdir(parts[-1], dir_fd=fd)
+        finally:
+            os.close(top)
+        os.rmdir(name, dir_fd=parent)
 
 
 def _keep(opened: contextlib.ExitStack, fd: int) -> int:
@@ -54,7 +67,7 @@ def _empty(fd: int, names: Sequence[str], top: int, depth: int) -> None:
             below = _open(fd, name)
             try:
                 if depth < _DEEPEST:
-                    _empty(below, os.listdir(below), top, depth + 1)  # noqa: PTH208
+                    _empty(below, os.listdir(below), top, depth + 1)
                 else:
                     _move_up(fd, name, top)
                     continue

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.agent.removal import remove_below
+from reconciler.runtime.kernel.removal import remove_below
 
 
 def test_a_directory_that_its_owner_closed_is_opened_up(tmp_path: Path) -> None:
