@@ -21,6 +21,7 @@ class Image(Part):
 
     reference: Text = Field(description="The image: registry.example/team/web:1.4, or with a digest.")
     pull_policy: PullPolicy = Field("IfNotPresent", description="When to pull it.")
+    health_check: Flag = Field(True, description="Make the health check that the image asks for, if the spec has none.")
 
 
 class EnvFromFile(Part):

@@ -107,6 +107,11 @@ def test_an_images_health_check_withholds_ready_and_the_specs_own_replaces_it(wo
         world.succeed("wait", "web", "--for", "ready", "--timeout", "20s")
         assert "check image" not in world.succeed("status", "web")
         not_restarted(world, web)
+        (world.specs / "web.yaml").unlink()
+        gone(world, "web", web)
+        unchecked = document("web", image={"reference": image, "healthCheck": False}, command=["sleep", "infinity"])
+        world.write("web.yaml", unchecked)
+        assert state(world, "web", "Running")["ready"] is True
 
 
 def test_a_pull_shows_how_far_it_is_and_others_wait_for_it(world: World) -> None:

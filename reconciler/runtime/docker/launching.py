@@ -188,7 +188,7 @@ def _with_image(config: ContainerConfig, api: Any) -> ContainerConfig:
     spec = config.spec
     found = api.inspect_image(name_of(spec.image.reference if spec.image else ""))
     image = manifests.run_config(found["Config"] or {})
-    return replace(config, spec=settings.applied(spec, image), health_checks=settings.health_checks(image))
+    return replace(config, spec=settings.applied(spec, image), health_checks=settings.health_checks(spec, image))
 
 
 def _text(api: Any, id: str, path: str) -> str:

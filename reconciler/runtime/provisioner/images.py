@@ -227,7 +227,7 @@ class Images:
         return replace(
             config,
             spec=settings.applied(config.spec, image.config),
-            health_checks=settings.health_checks(image.config),
+            health_checks=settings.health_checks(config.spec, image.config),
             image_volumes=own,
             rootfs=laid if isinstance(laid, Path) else place,
             tree=None if isinstance(laid, Path) else laid,

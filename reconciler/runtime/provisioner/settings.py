@@ -62,10 +62,10 @@ def volumes(spec: ContainerSpec, image: ImageConfig) -> tuple[str, ...]:
     return found
 
 
-def health_checks(image: ImageConfig) -> tuple[dict[str, Any], ...]:
-    """What it says to check, as a record has it."""
+def health_checks(spec: ContainerSpec, image: ImageConfig) -> tuple[dict[str, Any], ...]:
+    """What it says to check, as a record has it, if the spec wants that."""
     found = image.health
-    if found is None:
+    if found is None or spec.image is None or not spec.image.health_check:
         return ()
     check = HealthCheck(
         name="image",

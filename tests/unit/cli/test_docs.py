@@ -25,7 +25,9 @@ def test_the_page_on_the_command_line_has(word: str) -> None:
     assert word in (DOCS / "cli.md").read_text()
 
 
-@pytest.mark.parametrize("path", ["metadata", "spec", "spec.healthChecks", "spec.resources.limits", "spec.namespaces"])
+@pytest.mark.parametrize(
+    "path", ["metadata", "spec", "spec.image", "spec.healthChecks", "spec.resources.limits", "spec.namespaces"]
+)
 def test_the_page_on_the_spec_has_each_field_below(path: str) -> None:
     text = (DOCS / "spec.md").read_text()
     assert [field for field in fields(path) if field not in text] == []

@@ -118,6 +118,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 ELSEWHERE = {
     "type": "who takes it",
     "image.pullPolicy": "asked for before the launch",
+    "image.healthCheck": "the loop",
     "executor": "refused, or taken, by what `executor` says",
     "uris": "fetched into the sandbox before it is made",
     "namespaces.mount": "has one value",

@@ -12,6 +12,7 @@ from reconciler.runtime.provisioner import manifests, references, settings
 from reconciler.runtime.provisioner.manifests import BadImage, Blob, ImageConfig
 from reconciler.runtime.provisioner.references import Local, Remote
 from reconciler.runtime.provisioner.registry import Access
+from reconciler.spec.attachments import Image
 from reconciler.spec.model import ContainerSpec
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -135,8 +136,12 @@ def test_the_spec_has_the_last_word_and_ours_are_not_the_images() -> None:
 
 
 def test_an_images_check_withholds_ready_at_dockers_times() -> None:
+    spec = ContainerSpec.model_validate({"name": "web", "image": {"reference": "x"}})
+    without = spec.model_copy(update={"image": Image(reference="x", health_check=False)})
+
     def check(**found: Any) -> dict[str, Any]:
-        (made,) = settings.health_checks(config(**found))
+        (made,) = settings.health_checks(spec, config(**found))
+        assert settings.health_checks(without, config(**found)) == ()
         return made
 
     plain = check(Healthcheck={"Test": ["CMD-SHELL", "curl x"]})
@@ -148,7 +153,7 @@ def test_an_images_check_withholds_ready_at_dockers_times() -> None:
     assert said["command"] == ["/probe", "-q"] and [said[each] for each in times] == [0.1, 2, 0.5, 1, 1]
     assert check(Healthcheck={"Test": ["CMD-SHELL", "x"]}, Shell=["/bin/bash"])["command"] == ["/bin/bash", "x"]
     for none in ({}, {"Healthcheck": None}, {"Healthcheck": {"Test": []}}, {"Healthcheck": {"Test": ["NONE"]}}):
-        assert settings.health_checks(config(**none)) == ()
+        assert settings.health_checks(spec, config(**none)) == ()
 
 
 def test_volumes_are_the_images_but_where_the_spec_has_one() -> None:
