@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 INIT   := hatch_build.py tools/compile_init.py reconciler/runtime/launcher/init/init.c
 EXAMPLE := /var/lib/reconciler-examples/box
-PACKAGES := busybox-static catatonit containernetworking-plugins docker.io docker-registry gcc git gnupg iproute2 libseccomp2 linux-libc-dev nftables openssh-client openssh-server openssl procps rsync strace util-linux vim xfsprogs
+PACKAGES := busybox-static catatonit containernetworking-plugins docker.io docker-registry gcc git gnupg iproute2 libseccomp2 linux-libc-dev mmdebstrap nftables openssh-client openssh-server openssl procps rsync strace util-linux vim xfsprogs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm image clean packages
