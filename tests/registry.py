@@ -123,10 +123,11 @@ class Answering(http.server.BaseHTTPRequestHandler):
             self.send(401, b"{}", {"WWW-Authenticate": challenge})
             return
         body: bytes | None = stub.content(path.rpartition("/")[2])
+        kind = json.loads(body)["mediaType"] if "/manifests/" in path else "application/octet-stream"
         fault = next((fault for part, fault in stub.faults.items() if part in path), None)
         body = fault(self, body) if fault else body
         if body is not None:
-            self.send(200, body)
+            self.send(200, body, {"Content-Type": kind})
 
     def send(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
         """cut: close the connection after so many bytes of it."""

@@ -76,3 +76,20 @@ def test_an_engine_that_never_answers_is_waited_for_by_its_containers_alone(
         proxy.stalled = False
         eventually(lambda: world.rows()["web"]["pid"] == web.pid, "it is known again", within=40)
         not_restarted(world, web)
+
+
+def test_a_container_that_was_made_when_the_agent_died_is_started_and_no_other(
+    world: World, proxy: delaying.Proxy, server: engine.Server
+) -> None:
+    """It died before it knew: what was made is known by its labels, and what it was made from."""
+    with world.agent() as agent:
+        proxy.delay = 1.0
+        world.write("web.yaml", boxed("web"))
+        eventually(lambda: server.named(), "it is made", within=60)
+        agent.kill()
+    proxy.delay = 0.0
+    (made,) = server.named().values()
+    assert made["State"] == "created"
+    with world.agent():
+        instance(world, "web")
+        assert [each["Id"] for each in server.named().values()] == [made["Id"]]

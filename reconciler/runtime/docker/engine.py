@@ -1,26 +1,26 @@
 """A Docker Engine as the containerizer calls it: the docker SDK's plain API in threads of its own, each call limited.
 
 An engine that is away, or takes too long, is *lost* (`EngineLost`, a Retryable): nothing is known about its containers
-then. What it answers with an error is a `Refused`, with its status and its words. A call that hangs keeps one of these
-threads until its socket's time limit, never one of the agent's. What may take long has threads apart, so that no number
-of pulls or checks keeps us from seeing what runs.
+then. What it answers with an error is a `Refused`, with its status and its words. A call that hangs keeps a thread of
+its own until its socket's time limit, and nothing else. What may take long has turns apart, so that no number of pulls
+or checks keeps us from seeing what runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.errors import Retryable
+from reconciler.runtime.threads import in_thread
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 SECONDS = 30.0
-_THREADS = {"calls": 16, "pulls": 4, "checks": 64}
+_AT_A_TIME = {"calls": 16, "pulls": 4, "checks": 64}
 
 T = TypeVar("T")
 
@@ -42,15 +42,14 @@ class Engine:
     def __init__(self, url: str, seconds: float = SECONDS) -> None:
         self.url = url
         self._seconds = seconds
-        self._threads = {kind: ThreadPoolExecutor(count, f"engine {kind}") for kind, count in _THREADS.items()}
+        self._turns = {kind: asyncio.Semaphore(count) for kind, count in _AT_A_TIME.items()}
         self._client: APIClient | None = None
 
     async def call(self, function: Callable[[APIClient], T], seconds: float | None = None, kind: str = "calls") -> T:
-        """kind: which threads do it. Raises EngineLost or Refused."""
-        loop = asyncio.get_running_loop()
+        """kind: whose turn it takes. Raises EngineLost or Refused."""
         try:
-            async with asyncio.timeout(seconds or self._seconds):
-                return await loop.run_in_executor(self._threads[kind], self._in_thread, function)
+            async with asyncio.timeout(seconds or self._seconds), self._turns[kind]:
+                return await in_thread(lambda: self._in_thread(function))
         except TimeoutError:
             raise EngineLost(self.url, f"no answer within {seconds or self._seconds:.0f} s") from None
 
@@ -72,7 +71,7 @@ class Engine:
             from docker import APIClient  # a quarter of a second, and only where there are such containers
 
             self._client = APIClient(
-                base_url=self.url, version="auto", timeout=self._seconds, max_pool_size=sum(_THREADS.values())
+                base_url=self.url, version="auto", timeout=self._seconds, max_pool_size=sum(_AT_A_TIME.values())
             )
         return self._client
 
@@ -90,8 +89,6 @@ class Engine:
         raise EngineLost(self.url, "it closed the stream of events")
 
     def close(self) -> None:
-        for threads in self._threads.values():
-            threads.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             self._client.close()
 

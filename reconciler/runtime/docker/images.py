@@ -9,14 +9,14 @@ import asyncio
 import base64
 import contextlib
 import threading
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.docker import loading
 from reconciler.runtime.docker.engine import Engine, Refused
 from reconciler.runtime.docker.image_names import local, name_of
+from reconciler.runtime.docker.pulling import Pull
 from reconciler.runtime.provisioner import references
 from reconciler.runtime.provisioner.manifests import BadImage
 from reconciler.runtime.provisioner.references import Local, Remote
@@ -25,10 +25,11 @@ from reconciler.runtime.threads import telling
 from reconciler.states import Reason
 
 if TYPE_CHECKING:
+    from docker import APIClient
+
     from reconciler.spec.model import ContainerSpec
 
 PULL_SECONDS = 1800.0
-_SAY_EVERY = 1.0
 _NOT_FOUND = 404
 
 Say = Callable[[str], None]
@@ -69,8 +70,12 @@ class Images:
     async def _pull(self, image: str, say: Say) -> None:
         say(f"pulling {image}")
         try:
-            auth = await asyncio.to_thread(_credentials, self._access, image)
-            await self._engine.call(lambda api: _pull(api, image, auth, say), PULL_SECONDS, "pulls")
+            authorization = await self._engine.call(lambda api: _authorization(api, self._access, image))
+            pull = Pull(self._engine.url, image, authorization)
+            try:
+                await self._engine.call(lambda _: pull.run(say), PULL_SECONDS, "pulls")
+            finally:
+                pull.stop()
         except (Refused, BadImage, OSError) as error:
             raise Retryable(f"image {image} cannot be pulled: {error}", Reason.IMAGE_UNAVAILABLE) from error
 
@@ -105,23 +110,12 @@ def _credentials(access: Access, image: str) -> dict[str, str] | None:
     return None
 
 
-def _pull(api: Any, image: str, auth: dict[str, str] | None, say: Say) -> None:
-    """Its errors come in the stream, with a status of 200."""
-    told, layers = time.monotonic(), dict[str, bool]()
-    repository, tag = _parts(image)
-    for line in api.pull(repository, tag=tag, stream=True, decode=True, auth_config=auth):
-        if "error" in line:
-            raise Refused(500, str(line["error"]))
-        if "id" in line:
-            layers[line["id"]] = line.get("status") in ("Pull complete", "Already exists")
-        if time.monotonic() - told > _SAY_EVERY:
-            told = time.monotonic()
-            say(f"pulling {image}: {sum(layers.values())} of {len(layers)} layers")
+def _authorization(api: APIClient, access: Access, image: str) -> str:
+    """X-Registry-Auth: ours, or what Docker's own configuration and its credential helpers have; "" for none."""
+    from docker import auth
 
-
-def _parts(image: str) -> tuple[str, str]:
-    if "@" in image:
-        repository, _, digest = image.partition("@")
-        return repository, digest
-    repository, _, tag = image.rpartition(":")
-    return repository, tag
+    if (known := _credentials(access, image)) is not None:
+        return str(auth.encode_header(known).decode())
+    registry, _ = auth.resolve_repository_name(image)
+    found = auth.get_config_header(api, registry)
+    return str(found.decode()) if found else ""
