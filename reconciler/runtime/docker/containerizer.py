@@ -5,7 +5,7 @@
     run       looked after by an executor of its own, also while no agent runs        (executors.py, executor/)
     end       seen by listing; events of the engine only shorten the wait; of one that is gone from the engine, read
               from what its executor wrote
-    destroy   DESTROYING: signal ▸ grace ▸ kill ▸ remove, each of them repeatable
+    destroy   DESTROYING: signal ▸ grace ▸ kill ▸ remove, each of them repeatable    (ending.py)
 
 Ours are known by their labels (owner, name, digest) and by nothing else, so another agent's, and look-alikes, are never
 touched. An engine that is away makes them unknown, not dead: `status` raises then, and what still runs when it is
@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import LaunchFailed, Retryable, Unsupported
-from reconciler.runtime import signals
 from reconciler.runtime.containerizer import (
     ContainerConfig,
     ContainerStatus,
@@ -35,6 +33,7 @@ from reconciler.runtime.containerizer import (
     Usage,
 )
 from reconciler.runtime.docker import launching, mapping, naming, probing, reading, refusals
+from reconciler.runtime.docker.ending import Ending
 from reconciler.runtime.docker.engine import Engine, EngineLost, Refused
 from reconciler.runtime.docker.executors import Executors, Look
 from reconciler.runtime.docker.images import Images
@@ -57,11 +56,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 RECOVER_SECONDS = 3.0  # that others wait for it
-KILL_SECONDS = 10.0
 WRITTEN_SECONDS = 5.0  # for an executor to write down how one ended that is gone from the engine
 _SOON = 0.1
 _AT_A_TIME = 8  # of what an engine is asked of each container
-_NOT_FOUND = 404
 
 Json = dict[str, Any]
 
@@ -105,6 +102,7 @@ class DockerContainerizer:
         self._watching: asyncio.Task[None] | None = None
         self._look, self._looked = asyncio.Event(), asyncio.Event()
         self._events: threading.Thread | None = None
+        self._ending = Ending(engine, executors, look=self._look.set, lost=lambda: self._lost, forget=self._forget)
 
     # ---- looking
 
@@ -316,23 +314,13 @@ class DockerContainerizer:
         container = self._all.get(name)
         if container is None or container.state is not ContainerState.RUNNING:
             return False
-        return await self._signal(container, signal)
-
-    async def _signal(self, container: Tracked, number: int) -> bool:
-        try:
-            await self._engine.call(lambda api: api.kill(container.id, number))
-        except Refused as error:
-            if error.status not in (_NOT_FOUND, launching.CONFLICT):  # gone, or not running any more
-                raise Retryable(f"{container.name}: {error}", Reason.DESTROY_FAILED) from error
-            self._look.set()
-            return False
-        return True
+        return await self._ending.signal(container, signal)
 
     async def destroy(self, name: str, *, grace: float | None = None) -> Termination | None:
         container = self._all.get(name)
         if container is None:
             if name in self._marks.names():
-                await self._remove(naming.engine_name(self._owner, name), name)
+                await self._ending.remove(naming.engine_name(self._owner, name), name)
             return None
         container.dismiss()
         async with container.lock:
@@ -342,54 +330,10 @@ class DockerContainerizer:
             if container.state is ContainerState.RUNNING:
                 self._enter(container, ContainerState.DESTROYING)
             if not container.over.is_set():
-                await self._end(container, grace)
-            await self._remove(container.id, name, container)
+                await self._ending.end(container, grace)
+            await self._ending.remove(container.id, name, container)
             self._all.pop(name, None)
             return container.termination
-
-    async def _end(self, container: Tracked, grace: float | None) -> None:
-        left = await self._patience(container, grace)
-        for number, seconds in ((signals.number(container.kill_signal), left), (int(signal.SIGKILL), KILL_SECONDS)):
-            await self._signal(container, number)
-            self._look.set()
-            try:
-                async with asyncio.timeout(seconds):
-                    await container.over.wait()
-                    return
-            except TimeoutError:
-                continue
-        if self._lost:
-            raise Retryable(self._lost, Reason.STATE_UNKNOWN)
-        raise Retryable(
-            f"{container.name}: the engine says it still runs {KILL_SECONDS:.0f} s after SIGKILL; it is tried again",
-            Reason.DESTROY_FAILED,
-        )
-
-    async def _patience(self, container: Tracked, grace: float | None) -> float:
-        """Seconds until it is killed. Its executor is told before it gets the signal; an agent before us may have said
-        when that is, which we can bring forward and not put off."""
-        seen = (await self._executors.look([container.name]))[container.name]
-        told = container.kill_at if seen.id != container.id else seen.kill_at
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        kill_at = now + (container.grace if grace is None else grace)
-        if told is not None:
-            kill_at = told if grace is None else min(told, kill_at)
-        if kill_at != told:
-            container.kill_at = kill_at
-            await self._executors.tell(container, kill_at)
-        return max(0.0, kill_at - now)
-
-    async def _remove(self, id: str, name: str, container: Tracked | None = None) -> None:
-        """With its anonymous volumes. Gone is success."""
-        try:
-            if id:
-                await self._engine.call(lambda api: api.remove_container(id, v=True, force=True))
-        except Refused as error:
-            if error.status != _NOT_FOUND:
-                raise Retryable(f"{name}: {error}; it is tried again", Reason.DESTROY_FAILED) from error
-        if container is not None:
-            await self._executors.dismiss(container)
-        await asyncio.to_thread(self._forget, name)
 
     def _forget(self, name: str) -> None:
         self._secrets.remove(name)
