@@ -21,6 +21,7 @@ from reconciler.runtime.docker.frames import STDERR, Frames
 from reconciler.runtime.kernel.terminals import Size
 
 _SECONDS, _POLL = 10.0, 0.02
+_START_SECONDS = 2.0  # that an engine takes to start a process it was told to
 _CHUNK = 1 << 16
 
 
@@ -48,17 +49,26 @@ def execute(
     asked |= {"Tty": tty, "Env": [f"{key}={value}" for key, value in env.items()]}
     asked |= {"WorkingDir": cwd} if cwd else {}
     id = json.loads(_request(url, "POST", f"/containers/{container['Id']}/exec", asked).read())["Id"]
-    sock, rest = hijack.opened(url, f"/exec/{id}/start", {"Detach": False, "Tty": tty})
     try:
+        sock, rest = hijack.opened(url, f"/exec/{id}/start", {"Detach": False, "Tty": tty})
         hijack.relay(sock, rest, tty=tty, stdin=stdin, detach=False, resize=_resizer(url, f"/exec/{id}"))
         while (found := _exec(url, id))["Running"]:  # its output may end first, and is told of first
             time.sleep(_POLL)
     except BaseException:
-        if (found := _exec(url, id))["Running"] and found["Pid"]:  # we are ended first
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(found["Pid"], signal.SIGKILL)
+        _end(url, id)
         raise
     return int(found["ExitCode"])
+
+
+def _end(url: str, id: str) -> None:
+    """We are ended first, perhaps while the engine starts it."""
+    deadline = time.monotonic() + _START_SECONDS
+    while (found := _exec(url, id))["ExitCode"] is None and time.monotonic() < deadline:
+        if found["Running"] and found["Pid"]:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(found["Pid"], signal.SIGKILL)
+            return
+        time.sleep(_POLL)
 
 
 def _exec(url: str, id: str) -> Any:
