@@ -9,7 +9,7 @@ EXAMPLE := /var/lib/reconciler-examples/box
 PACKAGES := busybox-static catatonit containernetworking-plugins docker.io docker-registry gcc git gnupg iproute2 libseccomp2 linux-libc-dev mmdebstrap nftables openssh-client openssh-server openssl procps rsync strace util-linux vim xfsprogs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm image clean packages
+.PHONY: help setup run stop lint test test-unit test-integration e2e fault bench test-vm test-image image clean packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -38,10 +38,11 @@ lint: setup ## ruff, mypy, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# what launches containers waits more than it works: one more at a time than this kind of machine has cores
 test: setup ## every suite that fits this machine; says what was skipped and why
 	@failed=0; \
 	$(BIN)/pytest -q -n 2 tests/unit || failed=1; \
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration tests/e2e || failed=1; \
+	$(BIN)/pytest -q -n 3 --dist loadfile tests/integration tests/e2e || failed=1; \
 	exit $$failed
 
 test-unit: setup ## the unit tests: seconds, no privileges
@@ -64,6 +65,10 @@ test-vm: setup ## the tests marked vm, on a kernel with cgroup v2 alone (QEMU, s
 	@tools/packages qemu-system-x86 kmod
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,vm]'
 	$(BIN)/python -m tests.vm.run
+
+test-image: setup ## what runs an agent in a container, with the image that `make image` builds (root; a minute or two)
+	@tools/packages $(PACKAGES)
+	RECONCILER_TEST_REAL_IMAGE=yes $(BIN)/pytest -q tests/e2e/test_docker_agent.py
 
 image: setup ## build the image reconciler:VERSION of an agent in a container, of what Debian and PyPI offer (root, an engine)
 	@tools/packages mmdebstrap docker.io

@@ -38,8 +38,8 @@ def test_deleting_a_pod_destroys_every_nested_container(any_world: World) -> Non
     with any_world.agent():
         tree = [instance(any_world, name) for name in ("shop", "shop.mid", "shop.mid.leaf")]
         any_world.delete("shop.yaml")
-        for name in ("shop.mid.leaf", "shop.mid", "shop"):
-            gone(any_world, name, *tree)
+        for each in reversed(tree):
+            gone(any_world, each.name, each)
 
 
 def test_removing_one_nested_container_leaves_the_rest(world: World) -> None:

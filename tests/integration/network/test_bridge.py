@@ -36,7 +36,8 @@ class Seen:
 
     def __init__(self) -> None:
         with IPRoute() as kernel:
-            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in kernel.get_links()}
+            links = list(kernel.get_links())
+            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
             given = [(each["index"], each.get_attr("IFA_ADDRESS"), each["prefixlen"]) for each in kernel.get_addr()]
             rates = {each["index"]: each.get_attr("TCA_KIND") for each in kernel.get_qdiscs()}
             self.links = {
@@ -46,7 +47,7 @@ class Seen:
                     {f"{ip}/{prefix}" for at, ip, prefix in given if at == link["index"] and not ip.startswith("fe80")},
                     rates.get(link["index"]) == "tbf",
                 )
-                for link in kernel.get_links()
+                for link in links
             }
             ways = [each for family in (2, 10) for each in kernel.get_default_routes(family=family)]
             self.ways = {each.get_attr("RTA_GATEWAY") for each in ways}

@@ -61,7 +61,7 @@ async def test_a_process_that_is_not_the_first(world: World, monkeypatch: pytest
         assert (await agent.containerizer.usage("job") or {})["memory_oom_kills"] == 1
         said = "the kernel killed a process for want of memory: at most 24Mi of the limit of 24Mi used"
         deadline = time.monotonic() + SECONDS
-        while said not in (await agent.status("job")).message:
+        while (await agent.status("job")).limitations.get("cgroups/mem") != said:
             assert time.monotonic() < deadline, "it is said"
             await asyncio.sleep(0.01)
         await agent.containerizer.kill("job", signal.SIGTERM)
