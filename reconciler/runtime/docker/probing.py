@@ -23,7 +23,7 @@ async def probe(engine: Engine, name: str, id: str, pid: int, check: HealthCheck
     """Raises Retryable, or OSError, when it could not be made."""
     seconds = check.timeout or None
     if check.command is None:
-        pidfd = os.pidfd_open(pid)
+        pidfd = proc.pidfd(pid)
         try:
             return await network.probe(check, proc.namespaces(pid).get("network"), pidfd, seconds)
         finally:

@@ -6,6 +6,7 @@ of /proc/PID/stat, counted after the last ")" because a command name may hold an
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -157,6 +158,18 @@ def own_children() -> list[int]:
     pid = os.getpid()
     with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
         return [int(word) for word in file.read().split()]
+
+
+def pidfd(pid: int) -> int:
+    """A descriptor of that process, the caller's to close. Raises ProcessLookupError when there is none: of one that is
+    just being reaped, or whose number is but that of its session or of a thread, Linux says EINVAL or ENOENT
+    (kernel/pid.c, by version)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid)) from error
+        raise
 
 
 def pid_of(pidfd: int) -> int:

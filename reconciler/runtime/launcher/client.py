@@ -42,7 +42,7 @@ def exec_in(
     if run.pid is None or run.start is None or run.state is not ContainerState.RUNNING:
         raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN)
     try:
-        pidfd = os.pidfd_open(run.pid)
+        pidfd = proc.pidfd(run.pid)
     except ProcessLookupError:
         raise Retryable(f"{run.name} is not running", Reason.STATE_UNKNOWN) from None
     fds = {inside.PARENT: pidfd, **_places(run.cgroups), **open_files(run.plan)}

@@ -93,7 +93,7 @@ class LinuxLauncher:
             if pid and proc.is_running(pid, start):
                 for each in proc.families([pid]):
                     with contextlib.suppress(ProcessLookupError):
-                        family.append(os.pidfd_open(each))
+                        family.append(proc.pidfd(each))
                         held.callback(os.close, family[-1])
             self.tree.kill(name)
             for pidfd in family:

@@ -83,7 +83,7 @@ def _end_tree(pid: int, start: int) -> None:
         return
     below = proc.descendants(pid)
     with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
-        pidfd = os.pidfd_open(pid)
+        pidfd = proc.pidfd(pid)
         try:
             is_init = _command(pid).startswith(b"init ")
             signal.pidfd_send_signal(pidfd, END_NOW if is_init else signal.SIGKILL)

@@ -48,7 +48,7 @@ class Ward:
     def adopted(cls, message: dict[str, Any], fds: list[int]) -> Ward:
         """A container whose keeper died. Raises ProcessLookupError when that very process is gone."""
         pid, start = message["pid"], message["start"]
-        pidfd = os.pidfd_open(pid)
+        pidfd = proc.pidfd(pid)
         if not proc.is_running(pid, start):
             os.close(pidfd)
             raise ProcessLookupError(3, "the process ended before it could be adopted", f"/proc/{pid}")

@@ -129,7 +129,7 @@ def _signal_payload(init: int, init_fd: int, number: int) -> None:
     payload = next(iter(proc.children(init)), None)
     if payload is None:
         raise ProcessLookupError
-    pidfd = os.pidfd_open(payload)
+    pidfd = proc.pidfd(payload)
     try:
         signal.pidfd_send_signal(init_fd, 0)  # the init was there all the time, and so are its children, dead or alive
         if payload in proc.children(init):

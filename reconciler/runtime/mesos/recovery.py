@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import time
 
@@ -175,7 +174,7 @@ def _hold(container: Container) -> bool:
     run = container.run
     assert run.pid is not None and run.start is not None
     try:
-        container.pidfd = os.pidfd_open(run.pid)
+        container.pidfd = proc.pidfd(run.pid)
     except ProcessLookupError:
         return False
     return proc.is_running(run.pid, run.start)

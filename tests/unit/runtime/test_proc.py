@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,27 @@ def test_a_pidfd_tells_its_pid_and_when_it_was_reaped() -> None:
     os.close(pidfd)
     with Path(os.devnull).open("rb") as null, pytest.raises(OSError, match="not a pidfd"):
         proc.pid_of(null.fileno())
+
+
+@pytest.mark.vm
+def test_there_is_no_pidfd_of_a_number_that_is_no_process() -> None:
+    """That of a session whose leader was reaped, and of a thread: kernels differ in what they say."""
+    leader = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!"], stdout=subprocess.PIPE, start_new_session=True)
+    assert leader.stdout is not None
+    left = int(leader.stdout.readline())
+    leader.wait(10)
+    going, numbers = threading.Event(), queue.SimpleQueue[int]()
+    thread = threading.Thread(target=lambda: (numbers.put(threading.get_native_id()), going.wait()))
+    thread.start()
+    try:
+        for number in (leader.pid, numbers.get(timeout=10)):
+            with pytest.raises(ProcessLookupError):
+                proc.pidfd(number)
+    finally:
+        going.set()
+        thread.join()
+        os.kill(left, signal.SIGKILL)
+        leader.stdout.close()
 
 
 def test_namespaces_are_those_of_the_specs_table() -> None:
