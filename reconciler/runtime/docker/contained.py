@@ -15,10 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.runtime.docker import naming, reading
-from reconciler.runtime.docker.engine import Engine, Refused
+from reconciler.runtime.docker.engine import CONFLICT, Engine, Refused
 from reconciler.runtime.docker.executor import executor
 
-_CONFLICT = 409
 _COMMAND = ("python3", "-m", "reconciler.runtime.docker.executor.executor")
 
 Json = dict[str, Any]
@@ -74,7 +73,7 @@ def _run(name: str, body: Json, api: Any) -> None:
     try:
         made = api.create_container_from_config(body, name)["Id"]
     except Exception as error:
-        if getattr(error, "status_code", None) != _CONFLICT:
+        if getattr(error, "status_code", None) != CONFLICT:
             raise
         if reading.is_alive(api.inspect_container(name)):
             return

@@ -12,14 +12,12 @@ from collections.abc import Callable
 
 from reconciler.errors import Retryable
 from reconciler.runtime import signals
-from reconciler.runtime.docker import launching
-from reconciler.runtime.docker.engine import Engine, Refused
+from reconciler.runtime.docker.engine import CONFLICT, NOT_FOUND, Engine, Refused
 from reconciler.runtime.docker.executors import Executors
 from reconciler.runtime.docker.tracked import Tracked
 from reconciler.states import Reason
 
 KILL_SECONDS = 10.0
-_NOT_FOUND = 404
 
 
 class Ending:
@@ -43,7 +41,7 @@ class Ending:
         try:
             await self._engine.call(lambda api: api.kill(container.id, number))
         except Refused as error:
-            if error.status not in (_NOT_FOUND, launching.CONFLICT):  # gone, or not running any more
+            if error.status not in (NOT_FOUND, CONFLICT):  # gone, or not running any more
                 raise Retryable(f"{container.name}: {error}", Reason.DESTROY_FAILED) from error
             self._look()
             return False
@@ -88,7 +86,7 @@ class Ending:
             if id:
                 await self._engine.call(lambda api: api.remove_container(id, v=True, force=True))
         except Refused as error:
-            if error.status != _NOT_FOUND:
+            if error.status != NOT_FOUND:
                 raise Retryable(f"{name}: {error}; it is tried again", Reason.DESTROY_FAILED) from error
         if container is not None:
             await self._executors.dismiss(container)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 SECONDS = 30.0
+NOT_FOUND, CONFLICT = 404, 409
 _AT_A_TIME = {"calls": 16, "pulls": 4, "checks": 64}
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class EngineLost(Retryable):
 
 
 class Refused(Exception):
-    """The engine's own words. status: of HTTP; 404: no such thing, 409: in conflict with what is there."""
+    """The engine's own words. status: of HTTP; NOT_FOUND, CONFLICT: with what is there."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.errors import Retryable, Terminal
 from reconciler.runtime.docker import loading
-from reconciler.runtime.docker.engine import Engine, Refused
+from reconciler.runtime.docker.engine import NOT_FOUND, Engine, Refused
 from reconciler.runtime.docker.image_names import local, name_of
 from reconciler.runtime.docker.pulling import Pull
 from reconciler.runtime.provisioner import references
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from reconciler.spec.model import ContainerSpec
 
 PULL_SECONDS = 1800.0
-_NOT_FOUND = 404
 
 Say = Callable[[str], None]
 
@@ -62,7 +61,7 @@ class Images:
         try:
             await self._engine.call(lambda api: api.inspect_image(image))
         except Refused as error:
-            if error.status != _NOT_FOUND:
+            if error.status != NOT_FOUND:
                 raise
             return False
         return True

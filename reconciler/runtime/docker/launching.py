@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.errors import LaunchFailed, Retryable, Terminal
 from reconciler.runtime.containerizer import ContainerConfig, Termination
 from reconciler.runtime.docker import mapping, naming, reading
-from reconciler.runtime.docker.engine import Engine, Refused
+from reconciler.runtime.docker.engine import CONFLICT, Engine, Refused
 from reconciler.runtime.docker.image_names import name_of
 from reconciler.runtime.docker.marks import Marks
 from reconciler.runtime.docker.secrets import Secrets
@@ -40,7 +40,6 @@ from reconciler.states import ContainerState, Reason
 if TYPE_CHECKING:
     from reconciler.spec.model import NetworkAttachment
 
-CONFLICT = 409
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell says it
 
 Json = dict[str, Any]
