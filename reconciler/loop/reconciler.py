@@ -244,7 +244,9 @@ class Reconciler:
     async def _drive(
         self, condition: Callable[[], Outcome | None], seconds: float, *, passive: bool = False
     ) -> Outcome | None:
-        """Passes until the condition gives an outcome: those of `run` where it runs, else our own."""
+        """Passes until the condition gives an outcome: those of `run` where it runs, else our own. One at once, the
+        next ones as there is something to see, for what is waited for may take its time."""
+        self.wake()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
@@ -257,9 +259,7 @@ class Reconciler:
 
     async def _next_pass(self, passive: bool) -> None:
         if self._running:
-            passed = self._passed
-            self.wake()
-            await passed.wait()
+            await self._passed.wait()
         else:
             self._wake.clear()
             await self.one_pass(passive=passive)

@@ -10,7 +10,7 @@ from reconciler.loop.settings import Settings
 from reconciler.loop.suspending import Suspension
 from reconciler.spec.sources.listing import Listing, ListingState
 from tests.unit.loop.values import document
-from tests.unit.loop.world import World, play
+from tests.unit.loop.world import Agent, World, play
 
 JOB = "command: [once]\nrestartPolicy: OnFailure"
 POD = "initContainers: [{name: setup, command: [setup]}]\ncontainers: [{name: web, command: [web]}]"
@@ -21,6 +21,25 @@ UNREADABLE = Listing(ListingState.UNKNOWN, "/specs: no such directory")
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+def test_waiting_for_an_end_takes_no_passes_but_those_that_have_something_to_see(world: World) -> None:
+    """The end takes its time; whoever asked for it beside the loop waits as the loop does."""
+
+    async def scene() -> None:
+        world.files.texts["web.yaml"] = document("web")
+        agent = await world.agent()
+        await agent.until(lambda: world.status("web") == "Running")
+        world.containers.of("web").destroy_seconds = 30
+        before = passes(agent)
+        assert (await agent.reconciler.suspend(["web"], Suspension("me", 1.0), 60)).code == 0
+        assert world.containers.running() == set()
+        assert passes(agent) - before <= 30 / agent.reconciler.settings.resync + 3
+
+    def passes(agent: Agent) -> int:
+        return int(str(agent.reconciler.figures()["passes"]))
+
+    play(scene())
 
 
 def test_what_is_suspended_by_command_stays_so_for_the_next_agent(world: World) -> None:

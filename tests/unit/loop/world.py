@@ -26,6 +26,8 @@ from reconciler.spec.sources.listing import Listing
 from reconciler.states import ContainerState, Reason
 from tests.unit.loop.values import NOW, SOURCE, listing
 
+MOST_TURNS = 50_000
+
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Time stands still while there is something to do, and jumps to the next timer when there is not."""
@@ -33,6 +35,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        self._turns = 0  # since time moved
 
     def time(self) -> float:
         return self._now
@@ -49,6 +52,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         pending = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
         if not self._ready and pending:  # type: ignore[attr-defined]
             self._now = max(self._now, min(pending))
+            self._turns = 0
+        self._turns += 1
+        assert self._turns < MOST_TURNS, "it is busy for ever, and no time goes by"
         super()._run_once()  # type: ignore[misc]
 
 
