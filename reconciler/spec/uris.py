@@ -33,9 +33,14 @@ def local_path(uri: str) -> str:
     return unquote(parts.path) if parts.scheme.lower() == "file" else uri
 
 
+def is_path(uri: str) -> bool:
+    """Of a file of this host, as a file uri too."""
+    return not is_remote(uri) and foreign(uri) is None
+
+
 def base_name(uri: str) -> str:
     """Its last part; "" when it has none that can be a file's name."""
-    path = unquote(urlsplit(uri).path) if is_remote(uri) or foreign(uri) else local_path(uri)
+    path = local_path(uri) if is_path(uri) else unquote(urlsplit(uri).path)
     name = path.rpartition("/")[2]
     return "" if name in (".", "..") or "\0" in name else name
 

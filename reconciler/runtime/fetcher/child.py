@@ -9,23 +9,20 @@ but for zstd before it had that, and for fsspec where a scheme is its own.
 
 from __future__ import annotations
 
-import bz2  # noqa: F401
 import encodings.idna  # noqa: F401
 import hashlib
 import http.client
 import json
-import lzma  # noqa: F401
 import os
 import resource
 import signal
 import ssl  # noqa: F401
 import sys
 import time
-from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from reconciler.runtime.fetcher import placing
-from reconciler.runtime.fetcher.request import SLOWEST, FetchError, Request
+from reconciler.runtime.fetcher.request import SLOWEST, FetchError, Request, stalled
 from reconciler.runtime.fetcher.transfer import Opened, opened
 from reconciler.runtime.fetcher.unpacking import unpack
 from reconciler.runtime.kernel import syscalls
@@ -39,7 +36,7 @@ _LONGEST = 400  # characters of an error, some of which a server may have chosen
 class _Progress:
     """Lines {"bytes", "total"}, now and then, when there is something to tell: that one comes is the sign of life."""
 
-    def __init__(self, total: int | None, patience: Patience) -> None:
+    def __init__(self, total: int | None, patience: _Patience) -> None:
         self._total, self._done, self._said, self._told = total, 0, time.monotonic(), 0
         self._patience = patience
 
@@ -51,7 +48,7 @@ class _Progress:
             say(bytes=self._done, total=self._total)
 
 
-class Patience:
+class _Patience:
     """Gives up whatever is under way, with FetchError, once nothing has come of it for some seconds. In this way it
     can still clean up; the agent's own clock, which kills, is a little slower."""
 
@@ -64,7 +61,7 @@ class Patience:
         signal.setitimer(signal.ITIMER_REAL, self._seconds + _SAY_SECONDS)
 
     def _lost(self, _signal: int, _frame: object) -> None:
-        raise FetchError(f"less than {SLOWEST} bytes came in {self._seconds:g} s")
+        raise FetchError(stalled(self._seconds))
 
 
 def say(**answer: object) -> None:
@@ -76,8 +73,8 @@ def main() -> None:
     try:
         _import(request)
         _become(request.owner)
-        patience = Patience(request.seconds)
-        with _opened(request) as found:
+        patience = _Patience(request.seconds)
+        with opened(request.source, request.seconds) as found:
             _fetch(request, found, _Progress(found.total, patience))
     except FetchError as error:
         _complain(str(error))
@@ -107,14 +104,6 @@ def _import(request: Request) -> None:
         from reconciler.runtime.fetcher import schemes
 
         schemes.prepare(scheme)
-
-
-def _opened(request: Request) -> AbstractContextManager[Opened]:
-    if foreign(request.source) is None:
-        return opened(request.source, request.seconds)
-    from reconciler.runtime.fetcher import schemes
-
-    return schemes.opened(request.source)
 
 
 def _become(owner: tuple[int, int] | None) -> None:

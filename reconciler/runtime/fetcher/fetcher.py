@@ -21,11 +21,11 @@ from reconciler.runtime.compression import HOME
 from reconciler.runtime.containerizer import ContainerConfig
 from reconciler.runtime.fetcher import schemes
 from reconciler.runtime.fetcher.cache import Cache
-from reconciler.runtime.fetcher.request import SLOWEST, Request
+from reconciler.runtime.fetcher.request import Request, stalled
 from reconciler.runtime.kernel import rootpaths
 from reconciler.spec.attachments import Uri
 from reconciler.spec.references import located
-from reconciler.spec.uris import archive, foreign, is_remote, local_path, place, shown
+from reconciler.spec.uris import archive, foreign, is_path, local_path, place, shown
 from reconciler.states import Reason
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _fields(request: Request) -> dict[str, Any]:
 
 
 def _source(config: ContainerConfig, uri: Uri) -> str:
-    if is_remote(uri.uri) or foreign(uri.uri):
+    if not is_path(uri.uri):
         return uri.uri
     path = located(local_path(uri.uri), str(config.base))
     if not path.startswith("/"):
@@ -160,7 +160,7 @@ class _Run:
                 async with asyncio.timeout(self._seconds + _SLACK):
                     line = await process.stdout.readline()
             except TimeoutError:
-                raise self._failed(f"less than {SLOWEST} bytes came in {self._seconds:g} s") from None
+                raise self._failed(stalled(self._seconds)) from None
             if not line:
                 words = (await process.stderr.read(_KEPT)).decode(errors="replace").split()
                 log.error("%s: the fetcher of %s died: %s", self._name, self._uri, " ".join(words))

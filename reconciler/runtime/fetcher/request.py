@@ -41,5 +41,10 @@ class Request:
         return cls(**data, owner=(owner[0], owner[1]) if owner else None)
 
 
+def stalled(seconds: float) -> str:
+    """Why it is given up by whoever's clock is over first, the child's or the agent's."""
+    return f"less than {SLOWEST} bytes came in {seconds:g} s"
+
+
 class FetchError(Exception):
     """Why it cannot be had, as the rest of a sentence that begins with the uri."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.runtime.fetcher.request import FetchError
-from reconciler.runtime.fetcher.transfer import Opened
 from reconciler.spec.uris import foreign
 
 if TYPE_CHECKING:
@@ -34,10 +33,8 @@ def refusals(spec: ContainerSpec) -> list[str]:
 def _lacking(scheme: str) -> str:
     if home() is None:
         return f"{scheme}:// is fetched through fsspec, which is not installed: pip install 'reconciler[fsspec]'"
-    from fsspec import get_filesystem_class
-
     try:
-        get_filesystem_class(scheme)
+        prepare(scheme)
     except ValueError:
         return f"fsspec knows no {scheme}://"
     except ImportError as error:
@@ -52,14 +49,15 @@ def home() -> str | None:
 
 
 @contextlib.contextmanager
-def opened(source: str) -> Iterator[Opened]:
-    """Raises FetchError, also later, for whatever its file system finds wrong."""
+def opened(source: str) -> Iterator[tuple[Callable[[int], bytes], int | None]]:
+    """What reads up to so many bytes of it, and how many there are, if that is known. Raises FetchError, also later,
+    for whatever its file system finds wrong."""
     from fsspec.core import url_to_fs
 
     try:
         files, path = url_to_fs(source)
         with files.open(path, "rb") as file:
-            yield Opened(file.read, file.size)
+            yield file.read, file.size
     except (FetchError, OSError, MemoryError):
         raise
     except Exception as error:  # each file system has its own
@@ -67,7 +65,7 @@ def opened(source: str) -> Iterator[Opened]:
 
 
 def prepare(scheme: str) -> None:
-    """Import what is needed for it, which may later not be readable any more."""
+    """Import what is needed for it, which may later not be readable any more. Raises ValueError, ImportError."""
     from fsspec import get_filesystem_class
 
     get_filesystem_class(scheme)

@@ -1,4 +1,5 @@
-"""Bytes from where a source leads: an http server, a file of this host, a descriptor. Standard library only.
+"""Bytes from where a source leads: an http server, a file of this host, a descriptor, what fsspec knows. Standard
+library only, but for that.
 
 Invariant: what a server says never leads anywhere but to another http server, nor from https down to http; a transfer
 that ends early is an error, not a short file.
@@ -18,7 +19,7 @@ from http.client import HTTPMessage
 from typing import IO, BinaryIO
 
 from reconciler.runtime.fetcher.request import FetchError
-from reconciler.spec.uris import REMOTE, is_remote, shown
+from reconciler.spec.uris import REMOTE, foreign, is_remote, shown
 
 CHUNK = 256 * 1024
 _DESCRIPTOR = "fd:"
@@ -44,20 +45,31 @@ class Opened:
 @contextlib.contextmanager
 def opened(source: str, seconds: float) -> Iterator[Opened]:
     """seconds: the longest a read may take. Raises FetchError, OSError or http.client.HTTPException."""
-    if not is_remote(source):
+    if foreign(source) is not None:
+        from reconciler.runtime.fetcher import schemes
+
+        with schemes.opened(source) as (read, size):
+            yield Opened(read, size)
+    elif is_remote(source):
+        with _answer(source, seconds) as answer:
+            length = answer.headers.get("Content-Length")
+            yield Opened(answer.read1, int(length) if length is not None and length.isdecimal() else None)
+    else:
         with _file(source) as file:
             yield Opened(file.read, os.fstat(file.fileno()).st_size)
-        return
+
+
+def _answer(source: str, seconds: float) -> http.client.HTTPResponse:
     try:
-        answer = _opener().open(urllib.request.Request(source, headers={"User-Agent": "reconciler"}), timeout=seconds)
+        found: http.client.HTTPResponse = _opener().open(
+            urllib.request.Request(source, headers={"User-Agent": "reconciler"}), timeout=seconds
+        )
     except urllib.error.HTTPError as error:
         error.close()
         raise FetchError(f"the server answers {error.code}: {error.reason}") from error
     except urllib.error.URLError as error:
         raise FetchError(f"cannot be reached: {error.reason}") from error
-    with answer:
-        length = answer.headers.get("Content-Length")
-        yield Opened(answer.read1, int(length) if length is not None and length.isdecimal() else None)
+    return found
 
 
 def _file(source: str) -> BinaryIO:

@@ -1,5 +1,5 @@
-"""Archives into a sandbox, member by member, and compressed files. Standard library only, but for
-zstd before it had that.
+"""Archives into a sandbox, member by member, and compressed files. Standard library
+only, but for zstd before it had that.
 
 Invariant: an archive decides what is in its directory and nothing else: paths and links that lead out of it, devices
 and FIFOs are refused; set-user-id and set-group-id bits, owners and capabilities are left out. Everything is placed by
@@ -78,32 +78,14 @@ class Unpacking:
         with zstd_file(file) as plain:
             self.tar(plain)
 
-    def gzip(self, file: BinaryIO) -> None:
-        with gzip.GzipFile(fileobj=file) as plain:
-            self._whole(plain)
-
-    def bzip2(self, file: BinaryIO) -> None:
-        with bz2.BZ2File(file) as plain:
-            self._whole(plain)
-
-    def xz(self, file: BinaryIO) -> None:
-        with lzma.LZMAFile(file) as plain:
-            self._whole(plain)
-
-    def zst(self, file: BinaryIO) -> None:
-        from reconciler.runtime.compression import zstd_file
-
-        with zstd_file(file) as plain:
-            self._whole(plain)
-
-    def _whole(self, plain: Readable) -> None:
-        """A modules' own OSErrors for what is no such file have no number."""
+    def file(self, kind: str, file: BinaryIO) -> None:
         try:
-            self._write(self._target, plain, 0o644)
+            with _plain(kind, file) as plain:
+                self._write(self._target, plain, 0o644)
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise FetchError(f"cannot be unpacked: {error}") from error
+            raise FetchError(f"cannot be unpacked: {error}") from error  # the modules' own have no number
 
     def zip(self, file: BinaryIO) -> None:
         placing.directory(self._sandbox, self._target)
@@ -142,12 +124,29 @@ class Unpacking:
                 self._tick(len(data))
 
 
+def _plain(kind: str, file: BinaryIO) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | BinaryIO:
+    match kind:
+        case "gzip":
+            return gzip.GzipFile(fileobj=file)
+        case "bzip2":
+            return bz2.BZ2File(file)
+        case "xz":
+            return lzma.LZMAFile(file)
+    from reconciler.runtime.compression import zstd_file
+
+    return zstd_file(file)
+
+
 def unpack(kind: str, file: BinaryIO, sandbox: int, target: str, tick: Tick) -> None:
     """kind: as `spec.uris.archive` has it. Raises FetchError or OSError."""
     unpacking = Unpacking(sandbox, target, tick)
     file.seek(0)
     try:
-        getattr(unpacking, kind)(file)
+        trees = {"tar": unpacking.tar, "zstd": unpacking.zstd, "zip": unpacking.zip}
+        if (tree := trees.get(kind)) is not None:
+            tree(file)
+        else:
+            unpacking.file(kind, file)
     except (FetchError, OSError, MemoryError):
         raise
     except Exception as error:
