@@ -67,6 +67,12 @@ SERVERS: set[int] = set()
 """Pids of servers that tests keep for longer than one test: they and what is below them are left by nobody."""
 
 
+def fetchers(ancestor: int | None = None) -> list[Process]:
+    """What fetches uris for that agent, or for ours in this process."""
+    found = below(os.getpid() if ancestor is None else ancestor)
+    return [each for each in found if "reconciler.runtime.fetcher.child" in " ".join(cmdline(each.pid))]
+
+
 def below(ancestor: int, processes: Mapping[int, Process] | None = None) -> list[Process]:
     """Every descendant of `ancestor`, parents first; zombies left out."""
     processes = table() if processes is None else processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,12 +59,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.gate.set()
-            server.shutdown()
-            thread.join()
+    with Server() as server, in_thread(server, server.gate):
+        yield server
+
+
+@contextmanager
+def in_thread(server: socketserver.BaseServer, over: threading.Event) -> Iterator[None]:
+    """It serves meanwhile. over: what its answers may wait for, set at the end."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        server.shutdown()
+        thread.join()

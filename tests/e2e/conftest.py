@@ -108,3 +108,11 @@ def ordinary(request: pytest.FixtureRequest, nursery: processes.Nursery, *, name
 def server() -> Iterator[engine.Server]:
     with engine.running() as server:
         yield server
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest, nursery: processes.Nursery) -> Iterator[World]:
+    """A world whose host's network is a namespace of its own, a `HostNetwork`."""
+    from tests.e2e.host_network import HostNetwork, live  # which needs what is above
+
+    yield from live(request, nursery, HostNetwork)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import engine, processes
 from tests.e2e.checks import Instance, eventually
+from tests.e2e.conftest import live
 from tests.e2e.world import World, document
 
 QUICK = {"initial": "100ms", "max": "300ms"}
@@ -24,6 +27,14 @@ def boxed(name: str, *command: str, **spec: object) -> str:
         "killPolicy": {"gracePeriod": "1s"},
     } | spec
     return document(name, **{field: value for field, value in whole.items() if value is not None})
+
+
+def live_on(request: pytest.FixtureRequest, nursery: processes.Nursery, server: engine.Server) -> Iterator[World]:
+    """A world whose engine that is, and nothing of which is left there."""
+    for made in live(request.node, lambda: World(nursery, variables={"DOCKER_HOST": server.url})):
+        yield made
+        assert made.reconciler("destroy", "--all").returncode == 0
+        assert server.named() == {}
 
 
 def crew_of(program: Path, python: str, tasks: Mapping[str, str], **spec: object) -> str:

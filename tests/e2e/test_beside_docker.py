@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests import engine, processes
-from tests.e2e import host_network
+from tests import engine
 from tests.e2e.checks import gone, instance, not_restarted
 from tests.e2e.host_network import HostNetwork
 from tests.e2e.world import document
@@ -22,11 +19,6 @@ pytestmark = [
 THEIRS, OURS = "http://127.0.0.1:8081/passwd", "http://127.0.0.1:8082/passwd"
 SERVE = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"]
 _RULES = ("iptables-save", "ip6tables-save", "nft -s list ruleset", "ip -o link show type bridge", "ip route")
-
-
-@pytest.fixture
-def host(request: pytest.FixtureRequest, nursery: processes.Nursery) -> Iterator[HostNetwork]:
-    yield from host_network.live(request, nursery, HostNetwork)  # type: ignore[misc]
 
 
 def rules(host: HostNetwork) -> set[str]:

@@ -29,8 +29,7 @@ from tests.e2e.checks import (
     state,
     until,
 )
-from tests.e2e.conftest import live
-from tests.e2e.on_engine import boxed, crew_of, executor, executors, inspected, private_bytes
+from tests.e2e.on_engine import boxed, crew_of, executor, executors, inspected, live_on, private_bytes
 from tests.e2e.world import CHECKOUT, World, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
@@ -38,11 +37,7 @@ pytestmark = [pytest.mark.root, pytest.mark.docker]
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest, nursery: processes.Nursery, server: engine.Server) -> Iterator[World]:
-    for made in live(request.node, lambda: World(nursery, variables={"DOCKER_HOST": server.url})):
-        yield made
-        assert made.reconciler("destroy", "--all").returncode == 0
-        left = [name for name in server.named() if name != "bystander"]
-        assert left == [], f"left on the engine: {left}"
+    yield from live_on(request, nursery, server)
 
 
 def test_docker_and_native_containers_converge_side_by_side(world: World, server: engine.Server) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests import engine, images, processes, registry
 from tests.e2e.checks import eventually, gone, instance, message_contains, not_restarted, restarted, until
-from tests.e2e.conftest import live
-from tests.e2e.on_engine import boxed
+from tests.e2e.on_engine import boxed, live_on
 from tests.e2e.world import World
 from tests.registry import Answering, Stub
 from tests.server import serving
@@ -22,10 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.docker]
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest, nursery: processes.Nursery, server: engine.Server) -> Iterator[World]:
-    for made in live(request.node, lambda: World(nursery, variables={"DOCKER_HOST": server.url})):
-        yield made
-        assert made.reconciler("destroy", "--all").returncode == 0
-        assert server.named() == {}
+    yield from live_on(request, nursery, server)
 
 
 @contextlib.contextmanager
@@ -104,17 +100,10 @@ def test_fetching_is_given_up_with_its_container(world: World, server: engine.Se
         world.write("web.yaml", boxed("web", uris=[{"uri": site.url("stuck/data")}]))
         with world.agent() as agent:
             at(world, "web", "Starting", "FETCHING")
-            fetching: Callable[[], list[str]] = lambda: [  # noqa: E731
-                line for line in (" ".join(each) for each in commands(agent.process.pid)) if "fetcher.child" in line
-            ]
-            eventually(lambda: len(fetching()) == 1, "its child is there")
+            eventually(lambda: len(processes.fetchers(agent.process.pid)) == 1, "its child is there")
             world.delete("web.yaml")
             forgotten(world, "web")
-            assert fetching() == [] and server.named() == {}
-
-
-def commands(agent: int) -> list[list[str]]:
-    return [processes.cmdline(each.pid) for each in processes.below(agent)]
+            assert processes.fetchers(agent.process.pid) == [] and server.named() == {}
 
 
 def test_destroying_lasts_as_long_as_its_grace_and_a_file_put_back_is_one_new_container(

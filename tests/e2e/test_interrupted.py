@@ -30,10 +30,12 @@ def small_disk(world: World) -> Iterator[Callable[[str], None]]:
     """The state directory is on a file system of 16 MiB; it can be made larger."""
     world.root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "small", str(world.root)], check=True)
+
+    def larger(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(world.root)], check=True)
+
     try:
-        yield lambda size: subprocess.run(
-            ["mount", "-o", f"remount,size={size}", str(world.root)], check=True, stdout=subprocess.DEVNULL
-        )  # type: ignore[func-returns-value]
+        yield larger
     finally:
         subprocess.run(["umount", str(world.root)], check=True)
 
@@ -118,9 +120,7 @@ def test_an_agent_that_is_killed_while_it_pulls_and_fetches_leaves_nothing_half_
         message_contains(world, "pulls", "of 25 MiB")
         eventually(lambda: server.asked, "it fetches")
         eventually(lambda: len(work(world)) >= 2, "both are half there", seen=lambda: work(world))
-        fetching = [
-            each for each in processes.below(agent.process.pid) if "fetcher" in " ".join(processes.cmdline(each.pid))
-        ]
+        fetching = processes.fetchers(agent.process.pid)
         assert len(fetching) == 1
         agent.kill()
         eventually(lambda: not processes.alive(fetching[0].pid, fetching[0].start), "its fetcher is gone with it")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from tests import processes
-from tests.e2e import host_network
 from tests.e2e.checks import eventually, instance, not_restarted, plan_is_empty, until
 from tests.e2e.host_network import HostNetwork
 from tests.e2e.world import document, sleeper
@@ -22,11 +19,6 @@ networks:
   taken: {subnet: 10.99.3.0/24}
 """
 SERVE = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"]
-
-
-@pytest.fixture
-def host(request: pytest.FixtureRequest, nursery: processes.Nursery) -> Iterator[HostNetwork]:
-    yield from host_network.live(request, nursery, HostNetwork)  # type: ignore[misc]
 
 
 def on(*networks: str) -> dict[str, object]:

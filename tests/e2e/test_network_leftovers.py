@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from tests import engine, processes
-from tests.e2e import host_network
 from tests.e2e.checks import eventually, until
 from tests.e2e.host_network import HostNetwork
-from tests.e2e.world import World, document, sleeper
+from tests.e2e.world import document, sleeper
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
@@ -25,11 +24,6 @@ CONNECTED = {"namespaces": {"network": "private"}, "networks": [{"name": "bridge
 WEB = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"]
 SOON = {"delay": "0s", "interval": "1s", "role": "readiness"}
 LOOKED = {"network": {"interval": "1s"}}
-
-
-@pytest.fixture
-def host(request: pytest.FixtureRequest, nursery: processes.Nursery) -> Iterator[World]:
-    yield from host_network.live(request, nursery, HostNetwork)
 
 
 def recorded(host: HostNetwork) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests import engine, images, processes, registry
 from tests.e2e.checks import eventually, state
-from tests.e2e.conftest import live
+from tests.e2e.on_engine import live_on
 from tests.e2e.world import World, document
 from tests.images import directory, file, hard, link
 
@@ -72,18 +72,9 @@ CONFIG = {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[engine.Server]:
-    with engine.running() as server:
-        yield server
-
-
 @pytest.fixture
 def world(request: pytest.FixtureRequest, nursery: processes.Nursery, server: engine.Server) -> Iterator[World]:
-    for made in live(request.node, lambda: World(nursery, variables={"DOCKER_HOST": server.url})):
-        yield made
-        assert made.reconciler("destroy", "--all").returncode == 0
-        assert server.named() == {}
+    yield from live_on(request, nursery, server)
 
 
 def said(world: World, name: str) -> list[str]:

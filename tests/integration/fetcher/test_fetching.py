@@ -37,12 +37,6 @@ def archive(name: str, content: bytes) -> bytes:
     return file.getvalue()
 
 
-def fetchers() -> list[int]:
-    """Pids of our children that fetch."""
-    found = [each.pid for each in processes.below(os.getpid())]
-    return [pid for pid in found if "reconciler.runtime.fetcher.child" in " ".join(processes.cmdline(pid))]
-
-
 async def refused(agent: Agent, uri: dict[str, Any]) -> str:
     """Why it is not launched; nothing is left of it."""
     with pytest.raises(Retryable) as caught:
@@ -122,11 +116,11 @@ async def test_destroyed_while_it_fetches(either: World, server: Server) -> None
         await until("it asks", lambda: server.asked)
         status = await agent.status("web")
         assert status.state is ContainerState.FETCHING and server.url("stuck/app") in status.message
-        assert len(fetchers()) == 1
+        assert len(processes.fetchers()) == 1
         await agent.destroy("web")
         with pytest.raises(Retryable, match="destroyed"):
             await launch
-        assert fetchers() == [] and agent.containerizer.containers() == []
+        assert processes.fetchers() == [] and agent.containerizer.containers() == []
     assert not (either.sandbox("web") / "app").exists()
 
 
@@ -137,7 +131,7 @@ async def test_a_server_that_stalls_is_given_up(either: World, server: Server, b
     config = either.config("web", command=["true"], uris=[{"uri": server.url("stuck/app")}])
     with pytest.raises(Retryable, match=r"no byte came for 0\.5 s"):
         await fetcher.fetch(config, lambda text: None)
-    assert list(either.sandbox("web").iterdir()) == [] and fetchers() == []
+    assert list(either.sandbox("web").iterdir()) == [] and processes.fetchers() == []
 
 
 async def test_one_download_for_all_who_wait_and_none_for_who_comes_later(either: World, server: Server) -> None:

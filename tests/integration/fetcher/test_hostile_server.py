@@ -14,8 +14,9 @@ import pytest
 
 from reconciler.errors import Retryable
 from reconciler.runtime.fetcher.fetcher import Fetcher
-from tests.integration.fetcher.test_fetching import fetchers
+from tests import processes
 from tests.integration.runtime.world import World, until
+from tests.server import in_thread
 
 ENDLESS = [b"x" * 65536]
 """To be cycled."""
@@ -59,15 +60,8 @@ class _Connection(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def raw() -> Iterator[Raw]:
-    with Raw() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.over.set()
-            server.shutdown()
-            thread.join()
+    with Raw() as server, in_thread(server, server.over):
+        yield server
 
 
 async def fetched(world: World, uri: str, base: Path, seconds: float = 20) -> Path:
@@ -83,7 +77,7 @@ async def refused(world: World, uri: str, base: Path, seconds: float = 20) -> st
     """Why; nothing is left of it."""
     with pytest.raises(Retryable) as caught:
         await fetched(world, uri, base, seconds)
-    assert list(world.sandbox("web").iterdir()) == [] and fetchers() == []
+    assert list(world.sandbox("web").iterdir()) == [] and processes.fetchers() == []
     return caught.value.message
 
 
@@ -168,5 +162,5 @@ async def test_one_that_never_ends_ends_with_its_container(either: World, raw: R
         await agent.destroy("web")
         with pytest.raises(Retryable, match="destroyed"):
             await launch
-        assert fetchers() == []
+        assert processes.fetchers() == []
     assert not (either.sandbox("web") / "it").exists()

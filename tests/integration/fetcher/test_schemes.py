@@ -14,7 +14,8 @@ from pyftpdlib.servers import ThreadedFTPServer
 from reconciler.errors import Retryable
 from reconciler.runtime.fetcher import schemes
 from reconciler.spec.model import ContainerSpec
-from tests.integration.fetcher.test_fetching import CONTENT, archive, fetchers
+from tests import processes
+from tests.integration.fetcher.test_fetching import CONTENT, archive
 from tests.integration.runtime.world import World
 
 
@@ -45,7 +46,7 @@ async def test_files_and_trees_of_an_ftp_server(either: World, ftp: str, base: P
         await agent.destroy("web")
         with pytest.raises(Retryable, match="missing"):
             await agent.launch("bad", command=["true"], uris=[{"uri": f"{ftp}/missing"}])
-    assert fetchers() == []
+    assert processes.fetchers() == []
 
 
 def _refused(uri: str) -> list[str]:
