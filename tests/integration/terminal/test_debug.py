@@ -30,6 +30,7 @@ async def test_it_sees_its_parents_processes_files_and_environment(world: World)
         assert not world.sandbox("shop.web.look").exists()
 
 
+@pytest.mark.vm
 async def test_all_its_namespaces_are_its_parents_and_its_cgroup_is_below(world: World) -> None:
     async with world.agent() as agent:
         await agent.launch("shop", shell=SLEEP, namespaces={"network": "private"})
@@ -52,6 +53,7 @@ async def test_its_privileges_are_its_parents(world: World, security: dict[str, 
             assert found[0][line] == found[1][line], line
 
 
+@pytest.mark.vm
 async def test_its_own_limits_count_below_its_parents(world: World) -> None:
     async with world.agent() as agent:
         await agent.launch("shop", shell=SLEEP, resources={"limits": {"memory": 256 << 20}})
@@ -71,6 +73,7 @@ async def test_in_a_root_file_system_it_sees_that(world: World, tree: Any) -> No
         assert "/lib" not in lines[0] and "/mnt" in lines[0] and lines[1] == "/mnt/mesos/sandbox"
 
 
+@pytest.mark.vm
 async def test_it_ends_with_its_parent_and_its_parent_not_with_it(world: World) -> None:
     async with world.agent() as agent:
         await agent.launch("shop", shell="sleep 1000; exit 3")
